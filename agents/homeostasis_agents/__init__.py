@@ -1,0 +1,1 @@
+"""Agents for homeostasis-gym: handwritten rules, Stable-Baselines3, language models."""
