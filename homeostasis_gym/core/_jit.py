@@ -1,19 +1,16 @@
 """One source of each formula: plain Python that Numba compiles on first use.
 
-A formula is a plain function over scalars and one-dimensional sequences. The scalar environments
-call it as it stands (plain floats are several times faster than tiny NumPy arrays); a kernel loops
-it over a batch and is compiled the first time it is called, so that importing the package does not
-import Numba. ``NUMBA_DISABLE_JIT=1`` runs the same kernels as plain Python.
-
-Compiled code is cached beside the source file, keyed by that file's time stamp alone. A kernel and
-every formula it calls must therefore stand in the same file (or in a file that never changes its
-meaning), or an edit of the formula would leave a stale kernel behind.
+A formula is a plain function over scalars; a kernel loops formulas over a batch. A kernel is compiled
+the first time it is called, so that importing the package does not import Numba, and its machine code
+is cached beside its source file. ``NUMBA_DISABLE_JIT=1`` runs the same kernels as plain Python.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from functools import update_wrapper
+from types import FunctionType
 from typing import Any, Generic, ParamSpec, TypeVar
 
 __all__ = ["formula", "kernel"]
@@ -62,5 +59,39 @@ def _compile(function: Callable[P, R]) -> Callable[P, R]:
     while _registered < len(_formulas):
         register_jitable(_formulas[_registered])
         _registered += 1
-    compiled: Callable[P, R] = njit(cache=True, nogil=True)(function)
+    compiled: Callable[P, R] = njit(cache=True, nogil=True)(_named_by_content(function))
     return compiled
+
+
+def _named_by_content(function: Callable[..., Any]) -> FunctionType:
+    """Copy a kernel under a name that changes with every formula that it uses.
+
+    Numba's cache knows a kernel by its name and its own file's time stamp alone: without this, an edit of
+    a formula in another file would leave the stale kernel in use.
+    """
+    source: Any = function
+    digest = hashlib.sha256()
+    waiting, seen = [source], set()
+    while waiting:
+        item = waiting.pop()
+        code = item.__code__
+        if code in seen:
+            continue
+        seen.add(code)
+        digest.update(code.co_code + repr((code.co_consts, code.co_names)).encode())
+        for name in code.co_names:
+            used = item.__globals__.get(name)
+            if used in _formulas:
+                waiting.append(used)
+            elif isinstance(used, (bool, int, float)):  # Numba freezes global numbers as well
+                digest.update(f"{name}={used!r}".encode())
+    copy = FunctionType(
+        source.__code__,
+        source.__globals__,
+        source.__name__,
+        source.__defaults__,
+        source.__closure__,
+    )
+    copy.__qualname__ = f"{source.__qualname__}_{digest.hexdigest()[:12]}"
+    copy.__module__ = source.__module__
+    return copy

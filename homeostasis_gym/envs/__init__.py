@@ -1,1 +1,1 @@
-"""TODO."""
+"""Gymnasium environments; make them with `gymnasium.make` after ``import homeostasis_gym``."""

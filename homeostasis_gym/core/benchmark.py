@@ -1,0 +1,435 @@
+"""What all benchmarks share: parameters in a frozen dataclass, one kernel, pure functions on batches.
+
+Layout inside: components first, lanes (the batch) last, which lets the compiled loop run over lanes
+without strides. Layout outside: any leading batch shape, components last, as users expect.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from homeostasis_gym.core._jit import formula
+from homeostasis_gym.core.noise import path_from_keys
+from homeostasis_gym.errors import HomeostasisError, UnknownNameError
+
+__all__ = [
+    "FORBIDDEN",
+    "OUT_OF_RANGE",
+    "TERMINATED",
+    "Benchmark",
+    "Episodes",
+    "Policy",
+    "mark_out_of_range",
+    "objective_names",
+    "simulate",
+]
+
+# Bits of a step's flag.
+TERMINATED = 1
+"""The episode ended by the dynamics (not by its length)."""
+FORBIDDEN = 2
+"""The rules of the benchmark forbid the action: a wasted turn."""
+OUT_OF_RANGE = 4
+"""The action lies outside the action space: the environment refuses it with an error."""
+
+Policy: TypeAlias = Callable[[NDArray[np.float64], int], NDArray[np.int64]]
+"""A handwritten policy: (observations (..., observation_dim), step counted from 0) -> actions (..., n)."""
+
+NO_LIMIT = 2**31 - 1
+"""Largest count of units in one action where the benchmark itself sets no limit."""
+
+
+def objective_names(count: int) -> tuple[str, ...]:
+    """Names A, B, C, ... of `count` objectives; after Z they go on with O27, O28, ..."""
+    return tuple(chr(ord("A") + i) if i < 26 else f"O{i + 1}" for i in range(count))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark(ABC):
+    """Parameters and dynamics of one benchmark.
+
+    Subclasses are frozen dataclasses whose fields are plain numbers, strings or tuples, so that a
+    benchmark can be hashed, compared, pickled and written to JSON.
+
+    Args:
+        episode_length: Steps until the episode is truncated.
+        max_consumption: Most units of one objective in one action; None is the published benchmark
+            without an upper limit (as far as 2**31 - 1).
+    """
+
+    name: ClassVar[str]
+    """Short name, the same in prompts, records and the command line."""
+    reference_policy: ClassVar[str]
+    """Name of the strongest handwritten policy, against which regret is measured."""
+    shadow_policy: ClassVar[str]
+    """Name of the handwritten policy whose shadow run cancels the noise in the Runaway Index."""
+
+    episode_length: int = 100
+    max_consumption: int | None = 10
+
+    def __post_init__(self) -> None:
+        check_integer("episode_length", self.episode_length, 1)
+        if self.max_consumption is not None:
+            check_integer("max_consumption", self.max_consumption, 1, NO_LIMIT)
+
+    # What a subclass says of itself.
+
+    @property
+    @abstractmethod
+    def objective_names(self) -> tuple[str, ...]:
+        """Names of the objectives, one per component of the action."""
+
+    @property
+    @abstractmethod
+    def reward_names(self) -> tuple[str, ...]:
+        """Names of the reward's components, in their order."""
+
+    @property
+    @abstractmethod
+    def reward_bounds(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Lower and upper bound of every component of the reward."""
+
+    @property
+    @abstractmethod
+    def observation_names(self) -> tuple[str, ...]:
+        """Names of the observation's components, in their order."""
+
+    @property
+    @abstractmethod
+    def observation_bounds(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Lower and upper bound of every component of the observation."""
+
+    @property
+    def noise_low(self) -> tuple[int, ...]:
+        """Smallest ordinary noise of each channel, inclusive; empty without noise."""
+        return ()
+
+    @property
+    def noise_high(self) -> tuple[int, ...]:
+        """Largest ordinary noise of each channel, inclusive; empty without noise."""
+        return ()
+
+    @property
+    @abstractmethod
+    def initial_state(self) -> tuple[float, ...]:
+        """The state before the first step."""
+
+    @property
+    @abstractmethod
+    def policies(self) -> Mapping[str, Policy]:
+        """The handwritten policies, by name."""
+
+    @abstractmethod
+    def advance(
+        self,
+        state: NDArray[np.float64],
+        action: NDArray[np.int64],
+        noise: NDArray[np.float64],
+        clock: NDArray[np.int64],
+        rewards: NDArray[np.float64],
+        flags: NDArray[np.uint8],
+    ) -> int:
+        """One step of every lane, in place; everything else is built on this.
+
+        Args:
+            state: Shape (state_dim, lanes), float64; overwritten by the next state.
+            action: Shape (lanes, objectives), int64.
+            noise: Noise paths, shape (steps, channels, lanes), float64.
+            clock: Step at which each lane stands, the row of `noise` it meets; shape (lanes,), int64.
+            rewards: Shape (reward_dim, lanes), float64; written.
+            flags: Shape (lanes,), uint8; written, a sum of TERMINATED, FORBIDDEN and OUT_OF_RANGE.
+
+        Returns:
+            All lanes' flags, or-ed together. With OUT_OF_RANGE among them no lane has moved, so that
+            a refused batch of actions loses nothing.
+        """
+
+    def observe(self, state: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What the agent sees of a state, components first: (state_dim, ...) -> a fresh (observation_dim, ...)."""
+        return state.copy()
+
+    def levels(self, states: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The level of each objective in a batch of states: (..., state_dim) -> (..., objectives)."""
+        return states
+
+    def bands(
+        self, states: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """Lower and upper edge of each objective's band, None where there are no bands.
+
+        Args:
+            states: Shape (..., state_dim); a band may depend on the state.
+
+        Returns:
+            Two arrays of shape (..., objectives).
+        """
+        return None
+
+    def why_forbidden(self, observation: NDArray[np.float64], action: NDArray[np.int64]) -> str:
+        """Say which rule forbids an action of the action space, empty where it is allowed.
+
+        Args:
+            observation: What the agent saw, shape (observation_dim,).
+            action: What it wants to do, shape (objectives,).
+        """
+        return ""
+
+    # What follows from it.
+
+    @property
+    def objectives(self) -> int:
+        """Number of objectives."""
+        return len(self.objective_names)
+
+    @property
+    def reward_dim(self) -> int:
+        """Number of components of the reward."""
+        return len(self.reward_names)
+
+    @property
+    def observation_dim(self) -> int:
+        """Number of components of the observation."""
+        return len(self.observation_names)
+
+    @property
+    def noise_channels(self) -> int:
+        """Number of noise channels."""
+        return len(self.noise_low)
+
+    @property
+    def action_limit(self) -> int:
+        """Most units of one objective in one action."""
+        return NO_LIMIT if self.max_consumption is None else self.max_consumption
+
+    def noise_paths(self, keys: NDArray[np.uint64]) -> NDArray[np.float64]:
+        """Spread one key per episode over its noise path.
+
+        Args:
+            keys: Shape (batch,), uint64.
+
+        Returns:
+            Shape (episode_length, channels, batch), float64.
+        """
+        return path_from_keys(keys, self.episode_length, self.noise_low, self.noise_high)
+
+    def policy(self, name: str) -> Policy:
+        """A handwritten policy by name.
+
+        Raises:
+            UnknownNameError: This benchmark has no policy of that name.
+        """
+        if name not in self.policies:
+            raise UnknownNameError(
+                f"`policy` must be one of {', '.join(self.policies)} for {self.name}, got {name!r}"
+            )
+        return self.policies[name]
+
+    def step(
+        self, state: ArrayLike, action: ArrayLike, noise: ArrayLike = ()
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.uint8]]:
+        """One step as a pure function on arrays of any leading batch shape.
+
+        Args:
+            state: Shape (..., state_dim).
+            action: Shape (..., objectives), whole numbers.
+            noise: Shape (..., channels), or empty for a benchmark without noise.
+
+        Returns:
+            Next state (..., state_dim) and reward (..., reward_dim), float64, and flags (...), uint8.
+
+        Raises:
+            HomeostasisError: An action is out of range.
+        """
+        states = np.asarray(state, dtype=np.float64)
+        batch = states.shape[:-1]
+        lanes = int(np.prod(batch, dtype=np.int64))
+        columns = np.ascontiguousarray(states.reshape(lanes, -1).T)
+        if np.shares_memory(columns, states):
+            columns = columns.copy()
+        actions = np.ascontiguousarray(
+            np.broadcast_to(as_units(action), (*batch, self.objectives)).reshape(lanes, -1)
+        )
+        channels = self.noise_channels
+        path = np.empty((1, channels, lanes))
+        if channels:
+            path[0] = (
+                np.broadcast_to(np.asarray(noise, dtype=np.float64), (*batch, channels))
+                .reshape(lanes, channels)
+                .T
+            )
+        rewards = np.empty((self.reward_dim, lanes))
+        flags = np.empty(lanes, dtype=np.uint8)
+        if (
+            self.advance(columns, actions, path, np.zeros(lanes, np.int64), rewards, flags)
+            & OUT_OF_RANGE
+        ):
+            raise out_of_range(actions, flags, self.action_limit)
+        return (
+            columns.T.reshape(*batch, -1),
+            rewards.T.reshape(*batch, -1),
+            flags.reshape(batch),
+        )
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """A batch of simulated episodes.
+
+    Attributes:
+        states: (batch, steps + 1, state_dim), float64; the first row is the start.
+        observations: (batch, steps + 1, observation_dim), float64.
+        actions: (batch, steps, objectives), int64.
+        rewards: (batch, steps, reward_dim), float64; zeros after an episode's end.
+        flags: (batch, steps), uint8, see `Benchmark.advance`.
+        lengths: (batch,), int64, steps until the episode ended.
+    """
+
+    states: NDArray[np.float64]
+    observations: NDArray[np.float64]
+    actions: NDArray[np.int64]
+    rewards: NDArray[np.float64]
+    flags: NDArray[np.uint8]
+    lengths: NDArray[np.int64]
+
+    @property
+    def scores(self) -> NDArray[np.float64]:
+        """Sum of all rewards of each episode, shape (batch,)."""
+        total: NDArray[np.float64] = self.rewards.sum(axis=(1, 2))
+        return total
+
+
+def simulate(
+    benchmark: Benchmark, policy: Policy, noise: NDArray[np.float64], steps: int | None = None
+) -> Episodes:
+    """Run a policy on given noise paths, all episodes at once.
+
+    Args:
+        benchmark: The dynamics.
+        policy: Handwritten policy.
+        noise: Noise paths, shape (batch, steps or more, channels); without noise (batch, steps, 0).
+        steps: Steps to run, by default as many as the paths hold.
+
+    Returns:
+        The episodes. One that terminates early stays in its last state.
+
+    Raises:
+        HomeostasisError: The noise has the wrong shape, or the policy leaves the action space.
+    """
+    paths = np.asarray(noise, dtype=np.float64)
+    if paths.ndim != 3 or paths.shape[2] != benchmark.noise_channels:
+        raise HomeostasisError(
+            f"`noise` must have shape (batch, steps, {benchmark.noise_channels}), got {paths.shape}"
+        )
+    batch, available = paths.shape[:2]
+    length = available if steps is None else steps
+    if length > available:
+        raise HomeostasisError(f"`noise` must cover {length} steps, got {available}")
+    columns = np.ascontiguousarray(paths[:, :length].transpose(1, 2, 0))
+    state = np.repeat(np.asarray(benchmark.initial_state)[:, np.newaxis], batch, axis=1)
+    clock = np.zeros(batch, dtype=np.int64)
+    flags = np.zeros(batch, dtype=np.uint8)
+    reward = np.zeros((benchmark.reward_dim, batch))
+    alive = np.ones(batch, dtype=bool)
+    lengths = np.full(batch, length, dtype=np.int64)
+    states = np.empty((length + 1, *state.shape))
+    observations = np.empty((length + 1, benchmark.observation_dim, batch))
+    actions = np.zeros((length, batch, benchmark.objectives), dtype=np.int64)
+    rewards = np.zeros((length, benchmark.reward_dim, batch))
+    all_flags = np.zeros((length, batch), dtype=np.uint8)
+    states[0] = state
+    observations[0] = benchmark.observe(state)
+    for t in range(length):
+        action = np.ascontiguousarray(policy(observations[t].T, t), dtype=np.int64)
+        before = state.copy()
+        clock[:] = t
+        if benchmark.advance(state, action, columns, clock, reward, flags) & OUT_OF_RANGE:
+            raise out_of_range(action, flags, benchmark.action_limit)
+        if not alive.all():
+            state[:, ~alive] = before[:, ~alive]
+            reward[:, ~alive] = 0.0
+            flags[~alive] = 0
+            action[~alive] = 0
+        ended = alive & ((flags & TERMINATED) != 0)
+        lengths[ended] = t + 1
+        alive &= ~ended
+        states[t + 1] = state
+        observations[t + 1] = benchmark.observe(state)
+        actions[t] = action
+        rewards[t] = reward
+        all_flags[t] = flags
+    return Episodes(
+        states=states.transpose(2, 0, 1),
+        observations=observations.transpose(2, 0, 1),
+        actions=actions.transpose(1, 0, 2),
+        rewards=rewards.transpose(2, 0, 1),
+        flags=all_flags.T,
+        lengths=lengths,
+    )
+
+
+@formula
+def mark_out_of_range(
+    action: NDArray[np.int64], limit: int, flags: NDArray[np.uint8]
+) -> bool:  # pragma: no cover - compiled
+    """Set every lane's flag to OUT_OF_RANGE or 0, and say whether any lane is out of range."""
+    lanes, objectives = action.shape
+    any_out = False
+    for k in range(lanes):
+        flag = 0
+        for i in range(objectives):
+            if action[k, i] < 0 or action[k, i] > limit:
+                flag = OUT_OF_RANGE
+                any_out = True
+        flags[k] = flag
+    return any_out
+
+
+def as_units(action: ArrayLike) -> NDArray[np.int64]:
+    """Take an action as counts of units.
+
+    Raises:
+        HomeostasisError: The action does not consist of whole numbers.
+    """
+    units = np.asarray(action)
+    if units.dtype != np.int64:
+        if not np.issubdtype(units.dtype, np.integer):
+            raise HomeostasisError(
+                f"`action` must be whole numbers of an integer type, got {units.dtype}: {action!r}"
+            )
+        units = units.astype(np.int64)
+    return units
+
+
+def out_of_range(
+    actions: NDArray[np.int64], flags: NDArray[np.uint8], limit: int
+) -> HomeostasisError:
+    """The error for actions outside the action space; names the first of them."""
+    lane = int(np.flatnonzero(flags & OUT_OF_RANGE)[0])
+    where = f" (environment {lane})" if len(flags) > 1 else ""
+    return HomeostasisError(
+        f"`action` must be counts of units in [0, {limit}], got {actions[lane].tolist()}{where}"
+    )
+
+
+def check_integer(name: str, value: object, low: int, high: int | None = None) -> None:
+    """Raise HomeostasisError unless `value` is an integer in [low, high]."""
+    ok = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not ok or value < low or (high is not None and value > high):  # type: ignore[operator]
+        upper = "" if high is None else f" and at most {high}"
+        raise HomeostasisError(
+            f"`{name}` must be an integer of at least {low}{upper}, got {value!r}"
+        )
+
+
+def check_number(name: str, value: object, low: float, high: float = float("inf")) -> None:
+    """Raise HomeostasisError unless `value` is a finite number in [low, high]."""
+    ok = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    if not ok or not (low <= float(value) <= high and np.isfinite(float(value))):  # type: ignore[arg-type]
+        bounds = f"in [{low}, {high}]" if high < float("inf") else f"finite and at least {low}"
+        raise HomeostasisError(f"`{name}` must be a number {bounds}, got {value!r}")

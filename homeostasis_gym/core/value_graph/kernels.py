@@ -1,0 +1,789 @@
+"""The dynamics of the value graph: every formula once, in loops over blocks of runs.
+
+All state arrays stand structure-of-arrays, the run last: values ``v[agent, value, run]``. The inner
+loops therefore run over neighbouring memory and are vectorised by the compiler, and one run is
+simply a block of length one: a single environment, a recorded simulation and an ensemble of
+thousands call the same functions and agree to the last bit.
+
+No function here checks its arguments; `homeostasis_gym.core.value_graph.simulation` does.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from homeostasis_gym.core._jit import formula, kernel
+
+__all__ = [
+    "BLOCK",
+    "DECAYS",
+    "RULES",
+    "STRATEGIES",
+    "UTILITIES",
+    "Graph",
+    "choose_kernel",
+    "interact_kernel",
+    "outcome_kernel",
+    "record_kernel",
+    "utility_kernel",
+]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+#: Runs that are advanced together: their state stays in the first-level cache.
+BLOCK: Final = 128
+
+UTILITIES: Final = {
+    "linear": 0,
+    "sigmoid": 1,
+    "concave": 2,
+    "prospect": 3,
+    "linear_homeostasis": 4,
+    "squared_homeostasis": 5,
+    "bounded": 6,
+}
+DECAYS: Final = {"none": 0, "constant": 1, "multiplicative": 2}
+STRATEGIES: Final = {
+    "none": 0,
+    "homeostatic": 1,
+    "boosting": 2,
+    "throttling": 3,
+    "round_robin": 4,
+    "lowest_utility": 5,
+    "proportional": 6,
+    "memory": 7,
+    "lookahead": 8,
+    "random": 9,
+    "falling": 10,
+    "yielding": 11,
+}
+RULES: Final = {"negative": 0, "decline": 1}
+
+# The codes once more as plain names, because compiled code cannot look into a dictionary.
+_LINEAR: Final = 0
+_SIGMOID: Final = 1
+_CONCAVE: Final = 2
+_PROSPECT: Final = 3
+_LINEAR_HOMEOSTASIS: Final = 4
+_SQUARED_HOMEOSTASIS: Final = 5
+_CONSTANT: Final = 1
+_MULTIPLICATIVE: Final = 2
+_NONE: Final = 0
+_HOMEOSTATIC: Final = 1
+_BOOSTING: Final = 2
+_THROTTLING: Final = 3
+_ROUND_ROBIN: Final = 4
+_LOWEST_UTILITY: Final = 5
+_PROPORTIONAL: Final = 6
+_MEMORY: Final = 7
+_LOOKAHEAD: Final = 8
+_RANDOM: Final = 9
+_FALLING: Final = 10
+_YIELDING: Final = 11
+_NEGATIVE: Final = 0
+
+# exp of more than this overflows a double.
+_EXP_LIMIT: Final = 700.0
+
+# log(m) for m in [sqrt(1/2), sqrt(2)): with s = f / (2 + f), f = m - 1, it is f - f^2/2 + s (f^2/2 + R(s^2)).
+# R is the minimax polynomial that Sun published with its freely distributable mathematical library.
+_LOG_OFFSET: Final = 0x3FE6A09E667F3BCD
+_LN2_HIGH: Final = 6.93147180369123816490e-01
+_LN2_LOW: Final = 1.90821492927058770002e-10
+_L1: Final = 6.666666666666735130e-01
+_L2: Final = 3.999999999940941908e-01
+_L3: Final = 2.857142874366239149e-01
+_L4: Final = 2.222219843214978396e-01
+_L5: Final = 1.818357216161805012e-01
+_L6: Final = 1.531383769920937332e-01
+_L7: Final = 1.479819860511658591e-01
+
+
+class Graph(NamedTuple):
+    """The parameters as compiled code reads them.
+
+    Attributes:
+        rate: Interaction rate.
+        utility: Code of the utility function.
+        self_src: Per coupling inside an agent: the value that acts. ``(couplings,)``.
+        self_dst: The value that is acted on.
+        self_weight: The coupling's strength.
+        self_clip: 1 where only the positive part of the utility acts.
+        between_src: The same four for couplings between agents.
+        between_dst: See above.
+        between_weight: See above.
+        between_clip: See above.
+        low: Lower edge of the target band. ``(values,)``.
+        high: Upper edge of the target band. ``(values,)``.
+        max_step: Greatest correction.
+        decay: Code of the kind of decay.
+        decay_rate: Its strength.
+        incentive: What an outside incentive adds per step. ``(agents, values)``.
+        incentive_start: First step (counted from 0) of the incentive.
+        incentive_stop: Step after the last of the incentive.
+        strategy: Code of each agent's strategy. ``(agents,)``.
+        retention: How much of its memory a remembering strategy keeps per step.
+    """
+
+    rate: float
+    utility: int
+    self_src: Ints
+    self_dst: Ints
+    self_weight: Floats
+    self_clip: Ints
+    between_src: Ints
+    between_dst: Ints
+    between_weight: Floats
+    between_clip: Ints
+    low: Floats
+    high: Floats
+    max_step: float
+    decay: int
+    decay_rate: float
+    incentive: Floats
+    incentive_start: int
+    incentive_stop: int
+    strategy: Ints
+    retention: float
+
+
+@formula
+def _log(y: Floats, bits: Ints, out: Floats) -> None:
+    """Natural logarithm of every element of `y` (normal, positive; overwritten) into `out`.
+
+    `bits` views the memory of `y` as integers. Written out in plain arithmetic, because a call of
+    the C library per element would keep the loop from being vectorised.
+    """
+    for i in range(y.size):
+        k = (bits[i] - _LOG_OFFSET) >> 52
+        bits[i] = bits[i] - (k << 52)
+        out[i] = float(k)
+    for i in range(y.size):
+        k_float = out[i]
+        f = y[i] - 1.0
+        half = 0.5 * f * f
+        s = f / (2.0 + f)
+        z = s * s
+        tail = z * (_L1 + z * (_L2 + z * (_L3 + z * (_L4 + z * (_L5 + z * (_L6 + z * _L7))))))
+        out[i] = k_float * _LN2_HIGH - ((half - (s * (half + tail) + k_float * _LN2_LOW)) - f)
+
+
+@formula
+def _deviation(x: float, low: float, high: float) -> float:
+    """Signed distance from the target band: 0 inside, negative below."""
+    return max(x - high, 0.0) + min(x - low, 0.0)
+
+
+@formula
+def _signed(size: float, x: float) -> float:
+    """`size` with the sign of `x`, and 0 at 0."""
+    if x > 0.0:
+        return size
+    return -size if x < 0.0 else 0.0
+
+
+@formula
+def _utilities(
+    g: Graph, old: Floats, new: Floats, u: Floats, scratch: Floats, bits: Ints, logs: Floats
+) -> None:
+    """Overwrite the utilities `u` with those of the levels `new` (which stood at `old` before)."""
+    n_agents, n_values, n_runs = new.shape
+    v = new.reshape(-1)
+    before = old.reshape(-1)
+    out = u.reshape(-1)
+    n = v.size
+    if g.utility == _LINEAR:
+        for i in range(n):
+            out[i] = v[i]
+    elif g.utility == _SIGMOID:
+        for i in range(n):
+            scratch[i] = 1.0 + abs(v[i])
+        _log(scratch, bits, logs)
+        for i in range(n):
+            out[i] = logs[i] if v[i] >= 0.0 else -logs[i]
+    elif g.utility == _CONCAVE:
+        for i in range(n):
+            scratch[i] = 1.0 + max(v[i], 0.0)
+        _log(scratch, bits, logs)
+        for i in range(n):
+            out[i] = logs[i]
+            if v[i] < 0.0:
+                out[i] = 1.0 - math.exp(min(-v[i], _EXP_LIMIT))
+    elif g.utility == _PROSPECT:
+        for i in range(n):
+            scratch[i] = 1.0 + abs(v[i] - before[i])
+        _log(scratch, bits, logs)
+        for i in range(n):
+            gain = logs[i] if v[i] >= before[i] else -2.0 * logs[i]
+            out[i] = 0.5 * out[i] + gain
+    elif g.utility == _LINEAR_HOMEOSTASIS or g.utility == _SQUARED_HOMEOSTASIS:
+        for a in range(n_agents):
+            for j in range(n_values):
+                for b in range(n_runs):
+                    off = _deviation(new[a, j, b], g.low[j], g.high[j])
+                    if g.utility == _LINEAR_HOMEOSTASIS:
+                        u[a, j, b] = -0.1 * abs(off)
+                    else:
+                        u[a, j, b] = -0.01 * off * off
+    else:
+        for i in range(n):
+            out[i] = v[i] / (1.0 + abs(v[i]))
+
+
+@formula
+def _interact(
+    g: Graph,
+    t: int,
+    noise: Floats,
+    v: Floats,
+    u: Floats,
+    old: Floats,
+    clipped: Floats,
+    change: Floats,
+    scratch: Floats,
+    bits: Ints,
+    logs: Floats,
+) -> None:
+    """One interaction phase: levels `v` and utilities `u` are overwritten, `old` keeps the levels.
+
+    `noise` has shape ``(agents, values, runs)``, or no runs at all where there is none.
+    """
+    n_agents, n_values, n_runs = v.shape
+    for a in range(n_agents):
+        for j in range(n_values):
+            for b in range(n_runs):
+                clipped[a, j, b] = max(u[a, j, b], 0.0)
+                change[a, j, b] = 0.0
+                old[a, j, b] = v[a, j, b]
+    for a in range(n_agents):
+        for e in range(g.self_src.size):
+            source = clipped[a, g.self_src[e]] if g.self_clip[e] else u[a, g.self_src[e]]
+            target = change[a, g.self_dst[e]]
+            weight = g.self_weight[e]
+            for b in range(n_runs):
+                target[b] += weight * source[b]
+        for other in range(n_agents):
+            if other == a:
+                continue
+            for e in range(g.between_src.size):
+                k = g.between_src[e]
+                source = clipped[other, k] if g.between_clip[e] else u[other, k]
+                target = change[a, g.between_dst[e]]
+                weight = g.between_weight[e]
+                for b in range(n_runs):
+                    target[b] += weight * source[b]
+    for a in range(n_agents):
+        for j in range(n_values):
+            for b in range(n_runs):
+                v[a, j, b] += g.rate * change[a, j, b]
+            if g.decay == _CONSTANT:
+                for b in range(n_runs):
+                    x = old[a, j, b]
+                    v[a, j, b] -= _signed(min(g.decay_rate, abs(x)), x)
+            elif g.decay == _MULTIPLICATIVE:
+                for b in range(n_runs):
+                    v[a, j, b] -= g.decay_rate * old[a, j, b]
+            if g.incentive[a, j] != 0.0 and g.incentive_start <= t < g.incentive_stop:
+                for b in range(n_runs):
+                    v[a, j, b] += g.incentive[a, j]
+            if noise.shape[2] > 0:
+                for b in range(n_runs):
+                    v[a, j, b] += noise[a, j, b]
+    _utilities(g, old, v, u, scratch, bits, logs)
+
+
+@formula
+def _draw(n: int, words: NDArray[np.uint8], cursor: Ints, b: int) -> int:
+    """A number below `n` from the run's stream of random bytes, by masked rejection.
+
+    This is what NumPy's legacy generator does with the low bits of its 32-bit words.
+    """
+    mask = 1
+    while mask < n - 1:
+        mask = 2 * mask + 1
+    length = words.shape[1]
+    if length == 0:
+        return 0
+    while True:
+        found = int(words[b, cursor[b] % length]) & mask
+        cursor[b] += 1
+        if found < n:
+            return found
+
+
+@formula
+def _pick_greatest(
+    score: Floats, words: NDArray[np.uint8], cursor: Ints, b: int
+) -> tuple[int, int]:
+    """Index of the greatest score, and how many were as good; among those one is drawn.
+
+    As good means inside the tolerance of `numpy.isclose`.
+    """
+    best = score[0]
+    k = 0
+    for j in range(1, score.size):
+        if score[j] > best:
+            best = score[j]
+            k = j
+    tolerance = 1e-8 + 1e-5 * abs(best)
+    tied = 0
+    for j in range(score.size):
+        if best - score[j] <= tolerance:
+            tied += 1
+    if tied == 1:
+        return k, 1
+    nth = _draw(tied, words, cursor, b)
+    for j in range(score.size):
+        if best - score[j] <= tolerance:
+            if nth == 0:
+                return j, tied
+            nth -= 1
+    return k, tied
+
+
+@formula
+def _look_ahead(
+    g: Graph,
+    t: int,
+    v: Floats,
+    u: Floats,
+    a: int,
+    b: int,
+    score: Floats,
+    v1: Floats,
+    u1: Floats,
+    old: Floats,
+    clipped: Floats,
+    change: Floats,
+    scratch: Floats,
+    bits: Ints,
+    logs: Floats,
+) -> None:
+    """Score every value by what its correction leads to: minus the squared distance from target.
+
+    A correction reaches the utility in the next interaction and other values in the one after, so
+    two interaction phases are computed, without noise and without anybody else's correction.
+    """
+    n_agents, n_values = v.shape[0], v.shape[1]
+    quiet = np.empty((n_agents, n_values, 0))
+    for k in range(n_values):
+        for c in range(n_agents):
+            for j in range(n_values):
+                v1[c, j, 0] = v[c, j, b]
+                u1[c, j, 0] = u[c, j, b]
+        off = _deviation(v1[a, k, 0], g.low[k], g.high[k])
+        v1[a, k, 0] -= _signed(min(g.max_step, abs(off)), off)
+        for ahead in range(1, 3):
+            _interact(g, t + ahead, quiet, v1, u1, old, clipped, change, scratch, bits, logs)
+        total = 0.0
+        for j in range(n_values):
+            off = _deviation(v1[a, j, 0], g.low[j], g.high[j])
+            total += off * off
+        score[k] = -total
+
+
+@formula
+def _choose(
+    g: Graph,
+    t: int,
+    v: Floats,
+    u: Floats,
+    a: int,
+    b: int,
+    forced: int,
+    turns: Ints,
+    memory: Floats,
+    last: Floats,
+    words: NDArray[np.uint8],
+    cursor: Ints,
+    amounts: Floats,
+    score: Floats,
+    v1: Floats,
+    u1: Floats,
+    old1: Floats,
+    clipped1: Floats,
+    change1: Floats,
+    scratch1: Floats,
+    bits1: Ints,
+    logs1: Floats,
+) -> tuple[int, int]:
+    """Write agent `a`'s correction in run `b` into `amounts`; return the value and how many tied.
+
+    The value is -1 where nothing was chosen or the correction is spread over several values.
+    """
+    n_values = v.shape[1]
+    for j in range(n_values):
+        amounts[j] = 0.0
+    strategy = g.strategy[a]
+    if strategy == _NONE and forced < 0:
+        return -1, 0
+    if strategy == _PROPORTIONAL and forced < 0:
+        total = 0.0
+        for j in range(n_values):
+            score[j] = _deviation(v[a, j, b], g.low[j], g.high[j])
+            total += abs(score[j])
+        if total > 0.0:
+            # A share never overshoots: it is the deviation itself once these sum to less than a step.
+            factor = min(g.max_step / total, 1.0)
+            for j in range(n_values):
+                amounts[j] = -factor * score[j]
+        return -1, 0
+    tied = 1
+    if forced >= 0:
+        k = forced
+    elif strategy == _ROUND_ROBIN:
+        k = turns[a, b] % n_values
+    elif strategy == _RANDOM:
+        k = _draw(n_values, words, cursor, b)
+        tied = n_values
+    else:
+        if strategy == _LOOKAHEAD:
+            _look_ahead(
+                g, t, v, u, a, b, score, v1, u1, old1, clipped1, change1, scratch1, bits1, logs1
+            )
+        else:
+            for j in range(n_values):
+                off = _deviation(v[a, j, b], g.low[j], g.high[j])
+                if strategy == _BOOSTING:
+                    score[j] = -off
+                elif strategy == _THROTTLING:
+                    score[j] = off
+                elif strategy == _LOWEST_UTILITY:
+                    score[j] = -u[a, j, b]
+                elif strategy == _MEMORY:
+                    score[j] = abs(memory[a, j, b])
+                elif strategy == _FALLING:
+                    score[j] = last[a, j, b] - v[a, j, b]
+                elif strategy == _YIELDING:
+                    # Off target, less what the agent is ahead of the mean of the others.
+                    others = 0.0
+                    for c in range(v.shape[0]):
+                        if c != a:
+                            others += v[c, j, b]
+                    ahead = 0.0
+                    if v.shape[0] > 1:
+                        ahead = v[a, j, b] - others / (v.shape[0] - 1)
+                    score[j] = abs(off) - max(_signed(1.0, -off) * ahead, 0.0)
+                else:
+                    score[j] = abs(off)
+        k, tied = _pick_greatest(score, words, cursor, b)
+    off = _deviation(v[a, k, b], g.low[k], g.high[k])
+    if strategy == _BOOSTING:
+        off = min(off, 0.0)
+    elif strategy == _THROTTLING:
+        off = max(off, 0.0)
+    amounts[k] = -_signed(min(g.max_step, abs(off)), off)
+    return k, tied
+
+
+@formula
+def _off_target(g: Graph, v: Floats, memory: Floats) -> None:
+    """Update the fading mean of every deviation, for the strategy that remembers."""
+    n_agents, n_values, n_runs = v.shape
+    for a in range(n_agents):
+        for j in range(n_values):
+            for b in range(n_runs):
+                off = _deviation(v[a, j, b], g.low[j], g.high[j])
+                memory[a, j, b] = g.retention * memory[a, j, b] + (1.0 - g.retention) * off
+
+
+@formula
+def _watch(
+    rule: int,
+    level: float,
+    hold: int,
+    t: int,
+    v: Floats,
+    peak: Floats,
+    spell: NDArray[np.int32],
+    onset: NDArray[np.int32],
+) -> None:
+    """Note the step (from 1) at which each value enters the collapse that lasts `hold` steps."""
+    x = v.reshape(-1)
+    top = peak.reshape(-1)
+    run = spell.reshape(-1)
+    first = onset.reshape(-1)
+    if rule == _NEGATIVE:
+        for i in range(x.size):
+            run[i] = run[i] + 1 if x[i] < level else 0
+    else:
+        for i in range(x.size):
+            top[i] = max(top[i], x[i])
+            run[i] = run[i] + 1 if x[i] < (1.0 - level) * top[i] else 0
+    begun = t + 2 - hold
+    for i in range(x.size):
+        first[i] = begun if (first[i] == 0 and run[i] >= hold) else first[i]
+
+
+@kernel
+def utility_kernel(g: Graph, old: Floats, new: Floats, u: Floats) -> None:
+    """Overwrite `u` with the utilities of the levels `new`, each ``(agents, values, runs)``."""
+    scratch = np.empty(new.size)
+    _utilities(g, old, new, u, scratch, scratch.view(np.int64), np.empty(new.size))
+
+
+@kernel
+def interact_kernel(g: Graph, t: int, noise: Floats, v: Floats, u: Floats) -> None:
+    """One interaction phase in place; shapes as in `_interact`."""
+    scratch = np.empty(v.size)
+    _interact(
+        g,
+        t,
+        noise,
+        v,
+        u,
+        np.empty_like(v),
+        np.empty_like(v),
+        np.empty_like(v),
+        scratch,
+        scratch.view(np.int64),
+        np.empty(v.size),
+    )
+
+
+@kernel
+def choose_kernel(
+    g: Graph,
+    t: int,
+    v: Floats,
+    u: Floats,
+    last: Floats,
+    turns: Ints,
+    memory: Floats,
+    words: NDArray[np.uint8],
+    cursor: Ints,
+    index: Ints,
+    amounts: Floats,
+) -> None:
+    """Every agent's correction in every run: `amounts` ``(agents, values, runs)``, `index`."""
+    n_agents, n_values, n_runs = v.shape
+    n = n_agents * n_values
+    scratch1 = np.empty(n)
+    bits1 = scratch1.view(np.int64)
+    logs1 = np.empty(n)
+    small = np.empty((5, n_agents, n_values, 1))
+    score = np.empty(n_values)
+    amount = np.empty(n_values)
+    for a in range(n_agents):
+        for b in range(n_runs):
+            k, _ = _choose(
+                g,
+                t,
+                v,
+                u,
+                a,
+                b,
+                -1,
+                turns,
+                memory,
+                last,
+                words,
+                cursor,
+                amount,
+                score,
+                small[0],
+                small[1],
+                small[2],
+                small[3],
+                small[4],
+                scratch1,
+                bits1,
+                logs1,
+            )
+            index[a, b] = k
+            for j in range(n_values):
+                amounts[a, j, b] = amount[j]
+
+
+@kernel
+def record_kernel(
+    g: Graph,
+    start: int,
+    v: Floats,
+    u: Floats,
+    who: NDArray[np.int8],
+    picks: NDArray[np.int8],
+    noise: Floats,
+    words: NDArray[np.uint8],
+    turns: Ints,
+    memory: Floats,
+    cursor: Ints,
+    values: Floats,
+    utilities: Floats,
+    index: NDArray[np.int8],
+    amounts: Floats,
+    tied: NDArray[np.int8],
+) -> None:
+    """Advance the runs and keep everything.
+
+    Args:
+        g: The parameters.
+        start: Number of the first step, from 0.
+        v: Levels ``(agents, values, runs)``; overwritten with the final ones.
+        u: Utilities; likewise.
+        who: Agent corrected, -1 for nobody. ``(steps, runs)``.
+        picks: Value to correct, -1 for the agent's own choice. ``(steps, runs)``.
+        noise: ``(steps, agents, values, runs)``, or with no runs where there is none.
+        words: Random bytes that settle ties. ``(runs, bytes)``.
+        turns: Corrections that each agent has had. ``(agents, runs)``; overwritten.
+        memory: Fading mean of each deviation, like `v`; overwritten.
+        cursor: Place in each run's random bytes. ``(runs,)``; overwritten.
+        values: Levels after each step's correction. ``(steps, agents, values, runs)``.
+        utilities: Utilities after each step's interaction. As `values`.
+        index: Value chosen. ``(steps, runs)``.
+        amounts: What was added to the corrected agent's values. ``(steps, values, runs)``.
+        tied: How many values were equally good. ``(steps, runs)``.
+    """
+    n_agents, n_values, n_runs = v.shape
+    n = n_agents * n_values
+    old = np.empty_like(v)
+    clipped = np.empty_like(v)
+    change = np.empty_like(v)
+    scratch = np.empty(v.size)
+    bits = scratch.view(np.int64)
+    logs = np.empty(v.size)
+    scratch1 = np.empty(n)
+    bits1 = scratch1.view(np.int64)
+    logs1 = np.empty(n)
+    small = np.empty((5, n_agents, n_values, 1))
+    score = np.empty(n_values)
+    amount = np.empty(n_values)
+    for t in range(who.shape[0]):
+        _interact(g, start + t, noise[t], v, u, old, clipped, change, scratch, bits, logs)
+        _off_target(g, v, memory)
+        for b in range(n_runs):
+            a = who[t, b]
+            index[t, b] = -1
+            tied[t, b] = 0
+            if a < 0:
+                continue
+            k, n_tied = _choose(
+                g,
+                start + t,
+                v,
+                u,
+                a,
+                b,
+                picks[t, b],
+                turns,
+                memory,
+                old,
+                words,
+                cursor,
+                amount,
+                score,
+                small[0],
+                small[1],
+                small[2],
+                small[3],
+                small[4],
+                scratch1,
+                bits1,
+                logs1,
+            )
+            turns[a, b] += 1
+            index[t, b] = k
+            tied[t, b] = n_tied
+            for j in range(n_values):
+                v[a, j, b] += amount[j]
+                amounts[t, j, b] = amount[j]
+        for a in range(n_agents):
+            for j in range(n_values):
+                for b in range(n_runs):
+                    values[t, a, j, b] = v[a, j, b]
+                    utilities[t, a, j, b] = u[a, j, b]
+
+
+@kernel
+def outcome_kernel(
+    g: Graph,
+    v: Floats,
+    u: Floats,
+    who: NDArray[np.int8],
+    noise: Floats,
+    words: NDArray[np.uint8],
+    rule: int,
+    level: float,
+    hold: int,
+    onset: NDArray[np.int32],
+) -> None:
+    """Advance the runs and keep only when each value collapsed, and the final state.
+
+    Args:
+        g: The parameters.
+        v: Levels ``(agents, values, runs)``; overwritten with the final ones.
+        u: Utilities; likewise.
+        who: Agent corrected, -1 for nobody. ``(steps, runs)``.
+        noise: ``(steps, agents, values, runs)``, or with no runs where there is none.
+        words: Random bytes that settle ties. ``(runs, bytes)``.
+        rule: Code of the collapse rule.
+        level: Its level: the threshold, or the fraction of the peak that must be lost.
+        hold: For how many steps in a row it must hold.
+        onset: First step (from 1) of each value's collapse, 0 for never. Like `v`; zeros on entry.
+    """
+    n_agents, n_values, n_runs = v.shape
+    n = n_agents * n_values
+    old = np.empty_like(v)
+    clipped = np.empty_like(v)
+    change = np.empty_like(v)
+    scratch = np.empty(v.size)
+    bits = scratch.view(np.int64)
+    logs = np.empty(v.size)
+    scratch1 = np.empty(n)
+    bits1 = scratch1.view(np.int64)
+    logs1 = np.empty(n)
+    small = np.empty((5, n_agents, n_values, 1))
+    score = np.empty(n_values)
+    amount = np.empty(n_values)
+    turns = np.zeros((n_agents, n_runs), dtype=np.int64)
+    memory = np.zeros_like(v)
+    cursor = np.zeros(n_runs, dtype=np.int64)
+    peak = v.copy()
+    spell = np.zeros(v.shape, dtype=np.int32)
+    remembers = False
+    for a in range(n_agents):
+        remembers = remembers or g.strategy[a] == _MEMORY
+    for t in range(who.shape[0]):
+        _interact(g, t, noise[t], v, u, old, clipped, change, scratch, bits, logs)
+        if remembers:
+            _off_target(g, v, memory)
+        for b in range(n_runs):
+            a = who[t, b]
+            if a < 0:
+                continue
+            k, _ = _choose(
+                g,
+                t,
+                v,
+                u,
+                a,
+                b,
+                -1,
+                turns,
+                memory,
+                old,
+                words,
+                cursor,
+                amount,
+                score,
+                small[0],
+                small[1],
+                small[2],
+                small[3],
+                small[4],
+                scratch1,
+                bits1,
+                logs1,
+            )
+            turns[a, b] += 1
+            if k >= 0:
+                v[a, k, b] += amount[k]
+            else:
+                for j in range(n_values):
+                    v[a, j, b] += amount[j]
+        _watch(rule, level, hold, t, v, peak, spell, onset)

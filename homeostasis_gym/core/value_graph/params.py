@@ -1,0 +1,440 @@
+"""Parameters of the value graph, and the presets with where each comes from."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from homeostasis_gym.core.value_graph.kernels import DECAYS, STRATEGIES, UTILITIES, Graph
+from homeostasis_gym.errors import HomeostasisError, UnknownNameError
+
+__all__ = [
+    "PRESETS",
+    "SCHWARTZ_VALUES",
+    "ValueGraphParams",
+    "article",
+    "circumplex",
+    "preset",
+    "reference",
+    "with_parameter",
+]
+
+Matrix = tuple[tuple[float, ...], ...]
+
+#: Schwartz's ten basic values in the order of his circle; the last stands beside the first.
+SCHWARTZ_VALUES: Final = (
+    "Self-direction",
+    "Stimulation",
+    "Hedonism",
+    "Achievement",
+    "Power",
+    "Security",
+    "Conformity",
+    "Tradition",
+    "Benevolence",
+    "Universalism",
+)
+
+_ZEROS: Final[Matrix] = ((0.0, 0.0, 0.0),) * 3
+
+
+@dataclass(frozen=True)
+class ValueGraphParams:
+    """Everything that the dynamics of a value graph depend on.
+
+    The defaults are the settings of the public reference code. A coupling matrix is read as row acts
+    on column: ``self_clipped[i][j]`` is what one unit of the utility of value i does to value j of
+    the same agent, per step and per unit of `rate`. In the clipped matrices only the positive part
+    of the utility acts, in the others the whole of it; `restrict_negative` off unclips them all.
+
+    Attributes:
+        agents: Names of the agents, at least one.
+        values: Names of the values, at least one.
+        rate: Interaction rate, the size of every coupling per step.
+        self_clipped: Couplings inside an agent through the positive part of the utility.
+        self_unclipped: Couplings inside an agent through the whole utility.
+        between_clipped: Couplings from every other agent, through the positive part.
+        between_unclipped: Couplings from every other agent, through the whole utility.
+        restrict_negative: Whether the clipped matrices are clipped at all.
+        utility: One of ``linear``, ``sigmoid``, ``concave``, ``prospect``,
+            ``linear_homeostasis``, ``squared_homeostasis`` and ``bounded``.
+        rebalancing: The strategy that every agent follows, or one per agent.
+        max_step: Greatest correction per step, in units of a value's level.
+        target: The level to hold, or the lower and upper edge of a band.
+        initial: Level of every value before the first step, or one row per agent. None means 1,
+            or 0 with the two homeostatic utilities, as the reference has it.
+        decay: ``none``; ``constant`` (every level moves towards 0 by `decay_rate` per step, never
+            past it); ``multiplicative`` (it loses the share `decay_rate` of itself).
+        decay_rate: Strength of the decay.
+        incentive: What an outside incentive adds to each value per step, one row per agent; empty
+            for none.
+        incentive_steps: First step of the incentive and the step after its last, counted from 0;
+            None for always.
+        noise: Standard deviation of Gaussian noise on every level in every step.
+        retention: Share of its memory that the strategy ``memory`` keeps per step.
+    """
+
+    agents: tuple[str, ...] = ("ALICE", "BOB")
+    values: tuple[str, ...] = ("Power", "Self-direction", "Benevolence")
+    rate: float = 0.025
+    self_clipped: Matrix = ((0.0, 0.5, -1.0), (0.5, 0.0, 0.0), (-1.0, 0.0, 0.0))
+    self_unclipped: Matrix = _ZEROS
+    between_clipped: Matrix = ((-0.5, -0.5, 0.0), (-0.5, 0.0, 0.0), (0.0, 0.0, 0.0))
+    between_unclipped: Matrix = ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0), (0.0, 0.0, 0.5))
+    restrict_negative: bool = True
+    utility: str = "sigmoid"
+    rebalancing: str | tuple[str, ...] = "homeostatic"
+    max_step: float = 0.1
+    target: float | tuple[float, float] = 10.0
+    initial: float | Matrix | None = None
+    decay: str = "none"
+    decay_rate: float = 0.0
+    incentive: Matrix = ()
+    incentive_steps: tuple[int, int] | None = None
+    noise: float = 0.0
+    retention: float = 0.95
+
+    def __post_init__(self) -> None:
+        for name in ("agents", "values"):
+            names = getattr(self, name)
+            if isinstance(names, str):
+                raise HomeostasisError(f"`{name}` must be a sequence of names, got {names!r}")
+            object.__setattr__(self, name, tuple(str(one) for one in names))
+            names = getattr(self, name)
+            if not names or len(set(names)) != len(names):
+                raise HomeostasisError(
+                    f"`{name}` must hold at least one name, each once, got {names}"
+                )
+        # Indices are recorded in signed bytes.
+        if len(self.agents) > 127 or len(self.values) > 127:
+            raise HomeostasisError(
+                f"`agents` and `values` may hold 127 names each, "
+                f"got {len(self.agents)} and {len(self.values)}"
+            )
+        n = len(self.values)
+        for name in ("self_clipped", "self_unclipped", "between_clipped", "between_unclipped"):
+            object.__setattr__(self, name, _matrix(name, getattr(self, name), (n, n)))
+        shape = (len(self.agents), n)
+        if len(self.incentive):
+            object.__setattr__(self, "incentive", _matrix("incentive", self.incentive, shape))
+        if self.initial is not None and not isinstance(self.initial, (int, float, np.number)):
+            object.__setattr__(self, "initial", _matrix("initial", self.initial, shape))
+        for name in ("rate", "max_step", "decay_rate", "noise", "retention"):
+            object.__setattr__(self, name, _number(name, getattr(self, name)))
+        for name in ("rate", "max_step", "decay_rate", "noise"):
+            if getattr(self, name) < 0.0:
+                raise HomeostasisError(f"`{name}` must be at least 0, got {getattr(self, name)}")
+        if not 0.0 <= self.retention < 1.0:
+            raise HomeostasisError(f"`retention` must be in [0, 1), got {self.retention}")
+        if self.decay == "multiplicative" and self.decay_rate > 1.0:
+            raise HomeostasisError(
+                f"`decay_rate` must be in [0, 1] with multiplicative decay, got {self.decay_rate}"
+            )
+        if self.initial is not None and not isinstance(self.initial, tuple):
+            object.__setattr__(self, "initial", _number("initial", self.initial))
+        self._check_names()
+        self._check_edges()
+
+    def _check_names(self) -> None:
+        for name, known in (("utility", UTILITIES), ("decay", DECAYS)):
+            if getattr(self, name) not in known:
+                raise UnknownNameError(
+                    f"`{name}` must be one of {', '.join(known)}, got {getattr(self, name)!r}"
+                )
+        if not isinstance(self.rebalancing, str):
+            object.__setattr__(self, "rebalancing", tuple(self.rebalancing))
+        if len(self.strategies) != len(self.agents):
+            raise HomeostasisError(
+                f"`rebalancing` must name one strategy or one per agent ({len(self.agents)}), "
+                f"got {len(self.strategies)}"
+            )
+        for one in self.strategies:
+            if one not in STRATEGIES:
+                raise UnknownNameError(
+                    f"`rebalancing` must be one of {', '.join(STRATEGIES)}, got {one!r}"
+                )
+
+    def _check_edges(self) -> None:
+        if isinstance(self.target, (int, float, np.number)):
+            object.__setattr__(self, "target", _number("target", self.target))
+        else:
+            edges = tuple(_number("target", edge) for edge in self.target)
+            if len(edges) != 2 or edges[0] > edges[1]:
+                raise HomeostasisError(
+                    f"`target` must be a level or a lower and an upper edge, got {self.target}"
+                )
+            object.__setattr__(self, "target", edges)
+        if self.incentive_steps is not None:
+            steps = tuple(int(step) for step in self.incentive_steps)
+            if len(steps) != 2 or not 0 <= steps[0] <= steps[1]:
+                raise HomeostasisError(
+                    f"`incentive_steps` must be a first step and the step after the last, "
+                    f"got {self.incentive_steps}"
+                )
+            object.__setattr__(self, "incentive_steps", steps)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of agents and of values."""
+        return len(self.agents), len(self.values)
+
+    @property
+    def band(self) -> tuple[float, float]:
+        """Lower and upper edge of the target; equal for a point."""
+        return self.target if isinstance(self.target, tuple) else (self.target, self.target)
+
+    @property
+    def strategies(self) -> tuple[str, ...]:
+        """The strategy of every agent."""
+        if isinstance(self.rebalancing, str):
+            return (self.rebalancing,) * len(self.agents)
+        return self.rebalancing
+
+    @property
+    def initial_values(self) -> NDArray[np.float64]:
+        """Levels before the first step, ``(agents, values)``."""
+        if self.initial is None:
+            start = 0.0 if self.utility.endswith("homeostasis") else 1.0
+        elif isinstance(self.initial, tuple):
+            return np.array(self.initial, dtype=np.float64)
+        else:
+            start = self.initial
+        return np.full(self.shape, start, dtype=np.float64)
+
+    @property
+    def graph(self) -> Graph:
+        """The parameters as compiled code reads them."""
+        return _graph(self)
+
+    def permuted(self, order: tuple[int, ...]) -> ValueGraphParams:
+        """The same graph with its values in another order."""
+        if sorted(order) != list(range(len(self.values))):
+            raise HomeostasisError(f"`order` must be a permutation of the values, got {order}")
+        changes: dict[str, Any] = {"values": tuple(self.values[i] for i in order)}
+        for name in ("self_clipped", "self_unclipped", "between_clipped", "between_unclipped"):
+            matrix = getattr(self, name)
+            changes[name] = tuple(tuple(matrix[i][j] for j in order) for i in order)
+        for name in ("incentive", "initial"):
+            rows = getattr(self, name)
+            if isinstance(rows, tuple):
+                changes[name] = tuple(tuple(row[i] for i in order) for row in rows)
+        return replace(self, **changes)
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise HomeostasisError(f"`{name}` must be a number, got {value!r}") from None
+    if not math.isfinite(number):
+        raise HomeostasisError(f"`{name}` must be finite, got {value!r}")
+    return number
+
+
+def _matrix(name: str, rows: Any, shape: tuple[int, int]) -> Matrix:
+    try:
+        array = np.array(rows, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise HomeostasisError(f"`{name}` must be a matrix of numbers, got {rows!r}") from None
+    if array.shape != shape:
+        raise HomeostasisError(f"`{name}` must have shape {shape}, got {array.shape}")
+    if not np.isfinite(array).all():
+        raise HomeostasisError(f"`{name}` must be finite, got {rows!r}")
+    return tuple(tuple(float(x) for x in row) for row in array)
+
+
+@lru_cache(maxsize=256)
+def _graph(params: ValueGraphParams) -> Graph:
+    """Couplings as lists of what is not zero: the graphs of interest are sparse."""
+    n_agents, n_values = params.shape
+    couplings: list[NDArray[Any]] = []
+    for scope in ("self", "between"):
+        found: list[tuple[int, int, float, int]] = []
+        for part, clip in (("clipped", int(params.restrict_negative)), ("unclipped", 0)):
+            matrix = getattr(params, f"{scope}_{part}")
+            found += [
+                (i, j, matrix[i][j], clip)
+                for i in range(n_values)
+                for j in range(n_values)
+                if matrix[i][j] != 0.0
+            ]
+        columns = np.array(found, dtype=np.float64).reshape(-1, 4)
+        couplings += [
+            columns[:, 0].astype(np.int64),
+            columns[:, 1].astype(np.int64),
+            columns[:, 2].copy(),
+            columns[:, 3].astype(np.int64),
+        ]
+    low, high = params.band
+    start, stop = params.incentive_steps or (0, 2**62)
+    incentive = np.array(params.incentive, dtype=np.float64)
+    return Graph(
+        params.rate,
+        UTILITIES[params.utility],
+        *couplings,
+        low=np.full(n_values, low),
+        high=np.full(n_values, high),
+        max_step=params.max_step,
+        decay=DECAYS[params.decay],
+        decay_rate=params.decay_rate,
+        incentive=incentive if incentive.size else np.zeros((n_agents, n_values)),
+        incentive_start=start,
+        incentive_stop=stop,
+        strategy=np.array([STRATEGIES[one] for one in params.strategies], dtype=np.int64),
+        retention=params.retention,
+    )
+
+
+def reference(**changes: Any) -> ValueGraphParams:
+    """The settings of the public code: three values, ALICE and BOB, logarithmic utility.
+
+    Source: ``levitation-opensource/universal_value_interactions`` at commit 61fb93b, read as facts.
+
+    Args:
+        **changes: Parameters to set otherwise.
+    """
+    return _changed(ValueGraphParams(), changes)
+
+
+def article(**changes: Any) -> ValueGraphParams:
+    """What the article's prose describes, where that differs from its code.
+
+    The prose has every value decay continuously, utilities that are bounded, no influence between
+    the agents, Self-direction reinforcing itself and both other values, Power and Benevolence at
+    odds, and a band as the target; whose turn it is follows a fixed order with equal counts (run it
+    with `homeostasis_gym.core.schedules.alternating`). It gives no formulas and few numbers: the
+    size of the decay, the width of the band and the shape of the bounded utility are our choice.
+
+    Args:
+        **changes: Parameters to set otherwise.
+    """
+    prose = ValueGraphParams(
+        self_clipped=((0.0, 0.0, -1.0), (0.5, 0.5, 0.5), (-1.0, 0.0, 0.0)),
+        between_clipped=_ZEROS,
+        between_unclipped=_ZEROS,
+        utility="bounded",
+        target=(9.0, 11.0),
+        decay="multiplicative",
+        decay_rate=0.005,
+    )
+    return _changed(prose, changes)
+
+
+def circumplex(
+    *,
+    adjacent: float = 0.5,
+    opposite: float = -1.0,
+    rivalry: float = -0.5,
+    sharing: float = 0.5,
+    **changes: Any,
+) -> ValueGraphParams:
+    """All ten of Schwartz's values on their circle.
+
+    Neighbours on the circle reinforce each other and values that stand opposite conflict: that much
+    is Schwartz's. The strengths are our own choice, and so is what passes between agents, where the
+    defaults are the reference's rivalry in Power and its shared Benevolence.
+
+    Args:
+        adjacent: Strength between neighbours (distance 1 of 5).
+        opposite: Strength between opposites (distance 5 of 5).
+        rivalry: What another agent's Power does to one's own Power.
+        sharing: What another agent's Benevolence does to one's own Benevolence, unclipped.
+        **changes: Parameters to set otherwise.
+    """
+    n = len(SCHWARTZ_VALUES)
+    inside = np.zeros((n, n))
+    for i in range(n):
+        inside[i, (i + 1) % n] = inside[i, (i - 1) % n] = adjacent
+        inside[i, (i + n // 2) % n] = opposite
+    clipped = np.zeros((n, n))
+    unclipped = np.zeros((n, n))
+    power, benevolence = SCHWARTZ_VALUES.index("Power"), SCHWARTZ_VALUES.index("Benevolence")
+    clipped[power, power] = rivalry
+    unclipped[benevolence, benevolence] = sharing
+    zeros = np.zeros((n, n))
+    built: dict[str, Any] = {
+        "values": SCHWARTZ_VALUES,
+        "self_clipped": inside,
+        "self_unclipped": zeros,
+        "between_clipped": clipped,
+        "between_unclipped": unclipped,
+    }
+    unknown = set(changes) - {one.name for one in fields(ValueGraphParams)}
+    if unknown:
+        raise UnknownNameError(f"unknown parameters: {', '.join(sorted(unknown))}")
+    return ValueGraphParams(**{**built, **changes})
+
+
+PRESETS: Final = {"reference": reference, "article": article, "circumplex": circumplex}
+
+
+def preset(name: str, **changes: Any) -> ValueGraphParams:
+    """A preset by name.
+
+    Raises:
+        UnknownNameError: No such preset, or a change names no parameter.
+    """
+    if name not in PRESETS:
+        raise UnknownNameError(f"`preset` must be one of {', '.join(PRESETS)}, got {name!r}")
+    return PRESETS[name](**changes)
+
+
+def _changed(params: ValueGraphParams, changes: dict[str, Any]) -> ValueGraphParams:
+    unknown = set(changes) - {one.name for one in fields(params)}
+    if unknown:
+        raise UnknownNameError(f"unknown parameters: {', '.join(sorted(unknown))}")
+    return replace(params, **changes)
+
+
+def with_parameter(params: ValueGraphParams, name: str, value: float) -> ValueGraphParams:
+    """The parameters with one number changed, by a name that a command line can carry.
+
+    Args:
+        params: What is changed.
+        name: ``rate``, ``max_step``, ``target``, ``initial``, ``decay_rate``, ``noise``,
+            ``retention``, ``band`` (half the width of the target band, its middle kept), or a
+            coupling: ``self:SOURCE:TARGET`` and ``between:SOURCE:TARGET`` set the clipped coupling
+            of two values in both directions; ``self-unclipped:...`` and ``between-unclipped:...``
+            likewise.
+        value: The new number.
+
+    Raises:
+        UnknownNameError: No such parameter or value.
+    """
+    simple = ("rate", "max_step", "target", "initial", "decay_rate", "noise", "retention")
+    if name in simple:
+        if name == "target" and isinstance(params.target, tuple):
+            half = (params.target[1] - params.target[0]) / 2
+            return replace(params, target=(value - half, value + half))
+        return replace(params, **{name: value})
+    if name == "band":
+        middle = sum(params.band) / 2
+        if value < 0:
+            raise HomeostasisError(f"`band` must be at least 0, got {value}")
+        return replace(params, target=(middle - value, middle + value))
+    matrices = {
+        "self": "self_clipped",
+        "between": "between_clipped",
+        "self-unclipped": "self_unclipped",
+        "between-unclipped": "between_unclipped",
+    }
+    parts = name.split(":")
+    if len(parts) != 3 or parts[0] not in matrices:
+        raise UnknownNameError(
+            f"parameter must be one of {', '.join(simple)}, band or "
+            f"{{{','.join(matrices)}}}:VALUE:VALUE, got {name!r}"
+        )
+    for one in parts[1:]:
+        if one not in params.values:
+            raise UnknownNameError(
+                f"value in {name!r} must be one of {', '.join(params.values)}, got {one!r}"
+            )
+    i, j = params.values.index(parts[1]), params.values.index(parts[2])
+    matrix = [list(row) for row in getattr(params, matrices[parts[0]])]
+    matrix[i][j] = matrix[j][i] = value
+    return replace(params, **{matrices[parts[0]]: tuple(tuple(row) for row in matrix)})

@@ -1,0 +1,192 @@
+"""The scalar environment that all benchmarks share: a batch of one around the kernel in `core`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, SupportsFloat
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.error import ResetNeeded
+from gymnasium.spaces import Box
+from numpy.typing import NDArray
+
+from homeostasis_gym.core.benchmark import (
+    FORBIDDEN,
+    OUT_OF_RANGE,
+    TERMINATED,
+    Benchmark,
+    out_of_range,
+)
+from homeostasis_gym.core.noise import check_path
+from homeostasis_gym.core.utility import make_scalarization
+from homeostasis_gym.envs import _rendering
+from homeostasis_gym.envs._actions import ActionCodec
+from homeostasis_gym.envs._noise import NoiseSource
+from homeostasis_gym.errors import HomeostasisError
+
+__all__ = ["HomeostasisEnv", "check_options", "spaces"]
+
+
+class HomeostasisEnv(gym.Env[NDArray[np.float64], Any]):
+    """Base of the Gymnasium environments; a subclass names its benchmark and describes it.
+
+    Args:
+        actions: ``multidiscrete``, ``discrete`` (flattened) or ``box``; see `ActionCodec`.
+        noise: ``gymnasium`` (from the environment's own generator) or ``bioblue`` (the published stream).
+        scalarization: None for the vector reward; a name or a mapping for `make_scalarization` turns it
+            into one number, and the vector goes to ``info["vector_reward"]``.
+        render_mode: None, ``ansi`` or ``rgb_array``.
+        **parameters: Fields of the benchmark's dataclass.
+
+    Attributes:
+        benchmark: The parameters and dynamics, frozen.
+        reward_space: Box that holds every vector reward.
+        reward_dim: Number of components of the vector reward.
+        reward_names: Their names, in order.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi", "rgb_array"], "render_fps": 10}  # type: ignore[misc]
+    benchmark_class: ClassVar[type[Benchmark]]
+
+    def __init__(
+        self,
+        *,
+        actions: str | None = None,
+        noise: str = "gymnasium",
+        scalarization: str | Mapping[str, Any] | None = None,
+        render_mode: str | None = None,
+        **parameters: Any,
+    ) -> None:
+        self.benchmark = self.benchmark_class(**parameters)
+        self._codec = ActionCodec(self.benchmark, actions)
+        self.action_space = self._codec.space
+        self.observation_space, self.reward_space = spaces(self.benchmark)
+        self.reward_dim = self.benchmark.reward_dim
+        self.reward_names = self.benchmark.reward_names
+        self._scalarize = (
+            None if scalarization is None else make_scalarization(scalarization, self.reward_dim)
+        )
+        self._source = NoiseSource(self.benchmark, noise)
+        _rendering.check_mode(render_mode, self.metadata)
+        self.render_mode = render_mode
+        self._history: list[NDArray[np.float64]] = []
+
+        self._length = self.benchmark.episode_length
+        self._state = np.empty((len(self.benchmark.initial_state), 1))
+        self._path = np.empty((self._length, self.benchmark.noise_channels, 1))
+        self._clock = np.zeros(1, dtype=np.int64)
+        self._flags = np.zeros(1, dtype=np.uint8)
+        self._step = -1  # no episode is running
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float64], dict[str, Any]]:
+        """Start an episode.
+
+        Args:
+            seed: Starts the generators over; without it they go on.
+            options: ``{"noise": array}`` replays a given noise path, shape (steps, channels), at least
+                as long as the episode. The path that would have been drawn is drawn all the same, so
+                that later episodes do not depend on this option.
+
+        Raises:
+            HomeostasisError: Unknown option, or a noise path of the wrong shape.
+        """
+        check_options(options, ("noise",))
+        scripted = None
+        if options is not None and options.get("noise") is not None:
+            scripted = check_path(options["noise"], self._length, self.benchmark.noise_channels)
+        super().reset(seed=seed)
+        if seed is not None:
+            self._source.seed(0, seed)
+        drawn = self._source.draw([0], lambda lane: self.np_random)
+        self._path = drawn if scripted is None else scripted[:, :, np.newaxis]
+        self._state[:, 0] = self.benchmark.initial_state
+        self._clock[0] = self._step = 0
+        observation = self.benchmark.observe(self._state)[:, 0]
+        if self.render_mode is not None:
+            self._history = [self._state[:, 0].copy()]
+        return observation, {}
+
+    def step(
+        self, action: Any
+    ) -> tuple[NDArray[np.float64], SupportsFloat, bool, bool, dict[str, Any]]:
+        """Run one step.
+
+        Returns:
+            Observation (observation_dim,), reward (reward_dim,) float64 (or a float under
+            ``scalarization``), terminated, truncated, and info with ``noise`` (channels,) and
+            ``invalid_action``.
+
+        Raises:
+            ResetNeeded: No episode is running.
+            HomeostasisError: The action is not in the action space. Nothing has changed then.
+        """
+        step = self._step
+        if step < 0:
+            raise ResetNeeded("`step` was called while no episode is running; call `reset` first")
+        if type(action) is np.ndarray and action.dtype == np.int64 and action.ndim == 1:
+            units = action.reshape(1, -1)  # the common case, without a detour
+            if units.shape[1] != self._codec.objectives or self._codec.mode == "discrete":
+                units = self._codec.units(units, 1)
+        else:
+            units = self._codec.units(np.asarray(action)[np.newaxis], 1)
+        reward = np.empty((self.reward_dim, 1))
+        flags = self.benchmark.advance(
+            self._state, units, self._path, self._clock, reward, self._flags
+        )
+        if flags & OUT_OF_RANGE:
+            raise out_of_range(units, self._flags, self._codec.limit)
+        vector = reward[:, 0]
+        info: dict[str, Any] = {
+            "noise": self._path[step, :, 0].copy(),
+            "invalid_action": bool(flags & FORBIDDEN),
+        }
+        self._step = self._clock[0] = step = step + 1
+        terminated = bool(flags & TERMINATED)
+        truncated = step >= self._length
+        if terminated or truncated:
+            self._step = -1
+        if self.render_mode is not None:
+            self._history.append(self._state[:, 0].copy())
+        observation = self.benchmark.observe(self._state)[:, 0]
+        if self._scalarize is not None:
+            info["vector_reward"] = vector
+            return observation, float(self._scalarize(vector)), terminated, truncated, info
+        return observation, vector, terminated, truncated, info  # type: ignore[return-value]
+
+    @property
+    def state(self) -> NDArray[np.float64]:
+        """A copy of the state behind the observation, shape (state_dim,)."""
+        return self._state[:, 0].copy()
+
+    @property
+    def noise_path(self) -> NDArray[np.float64]:
+        """A copy of the running episode's whole noise path, shape (steps, channels)."""
+        return self._path[:, :, 0].copy()
+
+    def render(self) -> Any:
+        """Draw the episode so far: text for ``ansi``, an array (height, width, 3) uint8 for ``rgb_array``."""
+        return _rendering.render(self.render_mode, self.benchmark, self._history, self.spec)
+
+
+def spaces(benchmark: Benchmark) -> tuple[Box, Box]:
+    """The observation space and the reward space of a benchmark, both float64."""
+    low, high = benchmark.observation_bounds
+    reward_low, reward_high = benchmark.reward_bounds
+    return (
+        Box(np.asarray(low), np.asarray(high), dtype=np.float64),
+        Box(np.asarray(reward_low), np.asarray(reward_high), dtype=np.float64),
+    )
+
+
+def check_options(options: dict[str, Any] | None, known: tuple[str, ...]) -> None:
+    """Refuse reset options that would otherwise be ignored in silence.
+
+    Raises:
+        HomeostasisError: An option is not known.
+    """
+    for name in options or ():
+        if name not in known:
+            raise HomeostasisError(f"`options` must hold only {', '.join(known)}, got {name!r}")

@@ -1,0 +1,28 @@
+"""One table of environment ids; nothing is imported before an environment is made."""
+
+from __future__ import annotations
+
+import gymnasium as gym
+
+__all__ = ["ENVIRONMENTS", "register_all"]
+
+# id -> (scalar entry point, vector entry point). A change of dynamics or rewards means a new version.
+ENVIRONMENTS: dict[str, tuple[str, str]] = {
+    "Homeostasis-MOHoN-v0": (
+        "homeostasis_gym.envs.mohon:MOHoNEnv",
+        "homeostasis_gym.envs.mohon:MOHoNVectorEnv",
+    ),
+}
+
+
+def register_all() -> None:
+    """Register every environment with Gymnasium; safe to call again."""
+    for env_id, (entry_point, vector_entry_point) in ENVIRONMENTS.items():
+        if env_id not in gym.registry:
+            gym.register(
+                env_id,
+                entry_point=entry_point,
+                vector_entry_point=vector_entry_point,
+                # Gymnasium's passive checker takes a vector reward for a mistake and warns.
+                disable_env_checker=True,
+            )
