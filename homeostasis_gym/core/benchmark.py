@@ -7,9 +7,10 @@ without strides. Layout outside: any leading batch shape, components last, as us
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import ClassVar, TypeAlias
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from inspect import isabstract
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,6 +26,8 @@ __all__ = [
     "Benchmark",
     "Episodes",
     "Policy",
+    "benchmark_from_dict",
+    "benchmark_to_dict",
     "mark_out_of_range",
     "objective_names",
     "simulate",
@@ -275,6 +278,41 @@ class Benchmark(ABC):
             rewards.T.reshape(*batch, -1),
             flags.reshape(batch),
         )
+
+
+def benchmark_to_dict(benchmark: Benchmark) -> dict[str, Any]:
+    """A benchmark as plain data: its name and its parameters."""
+    return {"name": benchmark.name, **asdict(benchmark)}
+
+
+def benchmark_from_dict(data: Mapping[str, Any]) -> Benchmark:
+    """The benchmark that `benchmark_to_dict` described, lists taken for tuples (as after JSON).
+
+    Raises:
+        UnknownNameError: No benchmark of that name.
+        HomeostasisError: The parameters do not fit it.
+    """
+    classes = {c.name: c for c in _subclasses(Benchmark)}
+    parameters = {k: _tuples(v) for k, v in data.items() if k != "name"}
+    if data.get("name") not in classes:
+        raise UnknownNameError(
+            f"`benchmark` must be one of {', '.join(sorted(classes))}, got {data.get('name')!r}"
+        )
+    try:
+        return classes[data["name"]](**parameters)
+    except TypeError as error:
+        raise HomeostasisError(f"`benchmark` {data['name']!r}: {error}") from error
+
+
+def _subclasses(parent: type[Benchmark]) -> Iterator[type[Benchmark]]:
+    for child in parent.__subclasses__():
+        if not isabstract(child):
+            yield child
+        yield from _subclasses(child)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(v) for v in value) if isinstance(value, (list, tuple)) else value
 
 
 @dataclass(frozen=True)
