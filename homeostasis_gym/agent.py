@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Protocol, runtime_checkable
 
 import gymnasium as gym
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from homeostasis_gym.errors import HomeostasisError, UnknownNameError
 
@@ -102,7 +102,6 @@ class Task:
     reward_names: tuple[str, ...] = ()
     benchmark: Any = None
     seat: str = ""
-    extras: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_env(cls, env: gym.Env[Any, Any]) -> Task:
@@ -115,6 +114,32 @@ class Task:
             reward_names=tuple(getattr(inner, "reward_names", ())),
             benchmark=getattr(inner, "benchmark", None),
         )
+
+
+    def action(self, units: ArrayLike) -> NDArray[Any] | int:
+        """Put counts of units per objective into the form of the action space.
+
+        Args:
+            units: Whole numbers, shape (objectives,).
+
+        Returns:
+            The counts themselves for ``MultiDiscrete`` and ``Box``, their number in the flattened
+            ``Discrete`` space.
+
+        Raises:
+            HomeostasisError: The action space does not hold these counts.
+        """
+        space = self.action_space
+        action: Any = np.asarray(units)
+        if isinstance(space, gym.spaces.Discrete) and self.benchmark is not None:
+            shape = (self.benchmark.action_limit + 1,) * self.benchmark.objectives
+            if np.all((action >= 0) & (action <= self.benchmark.action_limit)):
+                action = int(np.ravel_multi_index(tuple(int(u) for u in action), shape))
+        elif space.dtype is not None:
+            action = action.astype(space.dtype)
+        if not space.contains(action):
+            raise HomeostasisError(f"`units` must be an action of {space}, got {np.asarray(units).tolist()}")
+        return action  # type: ignore[no-any-return]
 
 
 @runtime_checkable

@@ -24,3 +24,7 @@ class MissingExtraError(HomeostasisError):
         super().__init__(f"{what} is not installed; install it with: {command}")
         self.what = what
         self.command = command
+
+    def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str]]:
+        # Workers send their errors to the main process; the default would pass the message alone.
+        return type(self), (self.what, self.command)

@@ -166,6 +166,10 @@ class HomeostasisEnv(gym.Env[NDArray[np.float64], Any]):
         """A copy of the running episode's whole noise path, shape (steps, channels)."""
         return self._path[:, :, 0].copy()
 
+    def units(self, action: Any) -> NDArray[np.int64]:
+        """An action of this environment's space as counts per objective, shape (objectives,)."""
+        return self._codec.units(np.asarray(action)[np.newaxis], 1)[0].copy()
+
     def render(self) -> Any:
         """Draw the episode so far: text for ``ansi``, an array (height, width, 3) uint8 for ``rgb_array``."""
         return _rendering.render(self.render_mode, self.benchmark, self._history, self.spec)
