@@ -110,14 +110,13 @@ class Graph(NamedTuple):
     Attributes:
         rate: Interaction rate.
         utility: Code of the utility function.
-        self_src: Per coupling inside an agent: the value that acts. ``(couplings,)``.
-        self_dst: The value that is acted on.
-        self_weight: The coupling's strength.
-        self_clip: 1 where only the positive part of the utility acts.
-        between_src: The same four for couplings between agents.
-        between_dst: See above.
-        between_weight: See above.
-        between_clip: See above.
+        row_start: Per row of couplings, that is per value acted on in one matrix, where its
+            couplings begin; the end of the last stands behind. ``(rows + 1,)``.
+        row_value: The value that a row acts on. ``(rows,)``.
+        row_between: 1 where a row acts on the other agents, 0 inside the agent. ``(rows,)``.
+        row_clip: 1 where only the positive part of the utility acts. ``(rows,)``.
+        source: Per coupling: the value that acts. ``(couplings,)``.
+        weight: Per coupling: its strength. ``(couplings,)``.
         low: Lower edge of the target band. ``(values,)``.
         high: Upper edge of the target band. ``(values,)``.
         max_step: Greatest correction.
@@ -132,14 +131,12 @@ class Graph(NamedTuple):
 
     rate: float
     utility: int
-    self_src: Ints
-    self_dst: Ints
-    self_weight: Floats
-    self_clip: Ints
-    between_src: Ints
-    between_dst: Ints
-    between_weight: Floats
-    between_clip: Ints
+    row_start: Ints
+    row_value: Ints
+    row_between: Ints
+    row_clip: Ints
+    source: Ints
+    weight: Floats
     low: Floats
     high: Floats
     max_step: float
@@ -258,29 +255,27 @@ def _interact(
         for j in range(n_values):
             for b in range(n_runs):
                 clipped[a, j, b] = max(u[a, j, b], 0.0)
-                change[a, j, b] = 0.0
                 old[a, j, b] = v[a, j, b]
+    # One row after the other is added to the levels, as the reference adds one matrix after the
+    # other: the dynamics amplify rounding, and any other order ends elsewhere after 1000 steps.
     for a in range(n_agents):
-        for e in range(g.self_src.size):
-            source = clipped[a, g.self_src[e]] if g.self_clip[e] else u[a, g.self_src[e]]
-            target = change[a, g.self_dst[e]]
-            weight = g.self_weight[e]
+        for row in range(g.row_value.size):
+            between = g.row_between[row] == 1
             for b in range(n_runs):
-                target[b] += weight * source[b]
-        for other in range(n_agents):
-            if other == a:
-                continue
-            for e in range(g.between_src.size):
-                k = g.between_src[e]
-                source = clipped[other, k] if g.between_clip[e] else u[other, k]
-                target = change[a, g.between_dst[e]]
-                weight = g.between_weight[e]
-                for b in range(n_runs):
-                    target[b] += weight * source[b]
+                change[b] = 0.0
+            for c in range(n_agents):
+                if between == (c == a):
+                    continue
+                for e in range(g.row_start[row], g.row_start[row + 1]):
+                    acting = clipped[c, g.source[e]] if g.row_clip[row] else u[c, g.source[e]]
+                    weight = g.weight[e]
+                    for b in range(n_runs):
+                        change[b] += weight * acting[b]
+            level = v[a, g.row_value[row]]
+            for b in range(n_runs):
+                level[b] += g.rate * change[b]
     for a in range(n_agents):
         for j in range(n_values):
-            for b in range(n_runs):
-                v[a, j, b] += g.rate * change[a, j, b]
             if g.decay == _CONSTANT:
                 for b in range(n_runs):
                     x = old[a, j, b]
@@ -539,7 +534,7 @@ def interact_kernel(g: Graph, t: int, noise: Floats, v: Floats, u: Floats) -> No
         u,
         np.empty_like(v),
         np.empty_like(v),
-        np.empty_like(v),
+        np.empty(v.shape[2]),
         scratch,
         scratch.view(np.int64),
         np.empty(v.size),
@@ -566,7 +561,8 @@ def choose_kernel(
     scratch1 = np.empty(n)
     bits1 = scratch1.view(np.int64)
     logs1 = np.empty(n)
-    small = np.empty((5, n_agents, n_values, 1))
+    small = np.empty((4, n_agents, n_values, 1))
+    change1 = np.empty(1)
     score = np.empty(n_values)
     amount = np.empty(n_values)
     for a in range(n_agents):
@@ -590,7 +586,7 @@ def choose_kernel(
                 small[1],
                 small[2],
                 small[3],
-                small[4],
+                change1,
                 scratch1,
                 bits1,
                 logs1,
@@ -643,14 +639,15 @@ def record_kernel(
     n = n_agents * n_values
     old = np.empty_like(v)
     clipped = np.empty_like(v)
-    change = np.empty_like(v)
+    change = np.empty(n_runs)
     scratch = np.empty(v.size)
     bits = scratch.view(np.int64)
     logs = np.empty(v.size)
     scratch1 = np.empty(n)
     bits1 = scratch1.view(np.int64)
     logs1 = np.empty(n)
-    small = np.empty((5, n_agents, n_values, 1))
+    small = np.empty((4, n_agents, n_values, 1))
+    change1 = np.empty(1)
     score = np.empty(n_values)
     amount = np.empty(n_values)
     for t in range(who.shape[0]):
@@ -681,7 +678,7 @@ def record_kernel(
                 small[1],
                 small[2],
                 small[3],
-                small[4],
+                change1,
                 scratch1,
                 bits1,
                 logs1,
@@ -730,14 +727,15 @@ def outcome_kernel(
     n = n_agents * n_values
     old = np.empty_like(v)
     clipped = np.empty_like(v)
-    change = np.empty_like(v)
+    change = np.empty(n_runs)
     scratch = np.empty(v.size)
     bits = scratch.view(np.int64)
     logs = np.empty(v.size)
     scratch1 = np.empty(n)
     bits1 = scratch1.view(np.int64)
     logs1 = np.empty(n)
-    small = np.empty((5, n_agents, n_values, 1))
+    small = np.empty((4, n_agents, n_values, 1))
+    change1 = np.empty(1)
     score = np.empty(n_values)
     amount = np.empty(n_values)
     turns = np.zeros((n_agents, n_runs), dtype=np.int64)
@@ -775,7 +773,7 @@ def outcome_kernel(
                 small[1],
                 small[2],
                 small[3],
-                small[4],
+                change1,
                 scratch1,
                 bits1,
                 logs1,

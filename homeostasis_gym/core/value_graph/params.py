@@ -252,31 +252,32 @@ def _matrix(name: str, rows: Any, shape: tuple[int, int]) -> Matrix:
 def _graph(params: ValueGraphParams) -> Graph:
     """Couplings as lists of what is not zero: the graphs of interest are sparse."""
     n_agents, n_values = params.shape
-    couplings: list[NDArray[Any]] = []
-    for scope in ("self", "between"):
-        found: list[tuple[int, int, float, int]] = []
+    rows: list[tuple[int, int, int]] = []
+    starts, sources, weights = [0], list[int](), list[float]()
+    # The order of the reference, which adds the between-agents matrices first.
+    for scope in ("between", "self"):
         for part, clip in (("clipped", int(params.restrict_negative)), ("unclipped", 0)):
-            matrix = getattr(params, f"{scope}_{part}")
-            found += [
-                (i, j, matrix[i][j], clip)
-                for i in range(n_values)
-                for j in range(n_values)
-                if matrix[i][j] != 0.0
-            ]
-        columns = np.array(found, dtype=np.float64).reshape(-1, 4)
-        couplings += [
-            columns[:, 0].astype(np.int64),
-            columns[:, 1].astype(np.int64),
-            columns[:, 2].copy(),
-            columns[:, 3].astype(np.int64),
-        ]
+            matrix = np.array(getattr(params, f"{scope}_{part}"))
+            for j in range(n_values):
+                found = np.flatnonzero(matrix[:, j])
+                if found.size:
+                    rows.append((j, int(scope == "between"), clip))
+                    sources += found.tolist()
+                    weights += matrix[found, j].tolist()
+                    starts.append(len(sources))
+    columns = np.array(rows, dtype=np.int64).reshape(-1, 3)
     low, high = params.band
     start, stop = params.incentive_steps or (0, 2**62)
     incentive = np.array(params.incentive, dtype=np.float64)
     return Graph(
         params.rate,
         UTILITIES[params.utility],
-        *couplings,
+        row_start=np.array(starts, dtype=np.int64),
+        row_value=columns[:, 0].copy(),
+        row_between=columns[:, 1].copy(),
+        row_clip=columns[:, 2].copy(),
+        source=np.array(sources, dtype=np.int64),
+        weight=np.array(weights, dtype=np.float64),
         low=np.full(n_values, low),
         high=np.full(n_values, high),
         max_step=params.max_step,
