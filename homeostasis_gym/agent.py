@@ -10,6 +10,7 @@ factory ``factory(task, **settings)``, which is named by an entry point of the g
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -226,10 +227,14 @@ def make_agent(name: str, task: Task, **settings: Any) -> Agent:
         HomeostasisError: The agent cannot play this task, or does not know a setting.
     """
     factory, carried = agent_factory(name)
+    arguments = {**carried, **settings}
     try:
-        agent = factory(task, **{**carried, **settings})
+        inspect.signature(factory).bind(task, **arguments)
     except TypeError as error:
-        raise HomeostasisError(f"agent {name!r} does not take these settings: {error}") from error
+        raise HomeostasisError(
+            f"agent {name!r} does not take the settings {sorted(arguments)}: {error}"
+        ) from error
+    agent = factory(task, **arguments)
     if not isinstance(agent, Agent):
         raise HomeostasisError(
             f"the factory of agent {name!r} must return an object with reset and act, got {agent!r}"

