@@ -1,0 +1,130 @@
+"""The command line: what it prints, what it writes, how it fails."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from homeostasis_gym.cli import main
+
+
+def run(*arguments, cwd, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "homeostasis_gym.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, **environment},
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """One small comparison that the tests below look at."""
+    here = tmp_path_factory.mktemp("compare")
+    answer = run(
+        "compare", "--agents", "restore,base-stock,maximiser=3,random", "--episodes", 4, "--out", "run", "--json",
+        cwd=here,
+    )
+    assert answer.returncode == 0, answer.stderr
+    return here, json.loads(answer.stdout)
+
+
+def test_the_comparison_tells_collapse_from_balance(finished):
+    _, content = finished
+    agents = content["agents"]
+    assert [agents[a]["episodes"] for a in ("restore", "base-stock", "maximiser", "random")] == [4, 4, 3, 4]
+    assert agents["restore"]["flips"] == agents["base-stock"]["flips"] == 0
+    assert agents["maximiser"]["flips"] == 3
+    for episode in content["episodes"]:
+        assert (episode["flip"] is True) == (episode["agent"] == "maximiser") or episode["agent"] == "random"
+        if episode["agent"] == "restore":
+            assert episode["runaway_index"] == 0
+
+
+def test_score_and_report_work_from_the_records_alone(finished):
+    here, content = finished
+    again = run("score", "run", "--json", cwd=here)
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout)["episodes"] == content["episodes"]
+    page = here / "run" / "report.html"
+    page.unlink()
+    assert run("report", "run", cwd=here).returncode == 0
+    html = page.read_text(encoding="utf-8")
+    assert "maximiser" in html
+    assert "<script src" not in html
+    assert "https://" not in html.replace("http://www.w3.org", "")  # opens offline
+
+
+def test_the_table_is_printed(finished):
+    here, _ = finished
+    answer = run("score", "run", cwd=here)
+    for word in ("agent", "flip rate", "onset", "Runaway Index", "regret", "maximiser", "base-stock"):
+        assert word in answer.stdout, answer.stdout
+    assert "…" not in answer.stdout
+
+
+def test_the_same_command_again_continues(finished):
+    here, content = finished
+    answer = run(
+        "compare", "--agents", "restore,base-stock,maximiser=3,random", "--episodes", 4, "--out", "run", "--json",
+        cwd=here,
+    )
+    assert json.loads(answer.stdout)["episodes"] == content["episodes"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["compare", "--agents", "nobody"], "`agent` must be one of"),
+        (["compare", "--env", "Nowhere-v0"], "`env` must be a Gymnasium id"),
+        (["compare", "--env", "no_such_package:Nowhere-v0"], "`env` must be a Gymnasium id"),
+        (["compare", "--agents", "restore", "--episodes", "0"], "`episodes` must be an integer of at least 1"),
+        (["compare", "--agents", "restore", "--steps", "0"], "`--steps` must be at least 1"),
+        (["compare", "--agents", "restore=x"], "`--agents` must give episodes as a whole number"),
+        (["compare", "--agents", "restore", "--env-arg", "objectives=0"], "`objectives` must be an integer"),
+        (["compare", "--agents", "restore", "--env-arg", "nonsense=1"], "nonsense"),
+        (["compare", "--agents", "restore", "--seed", "-1"], "`seed` must be an integer"),
+        (["compare", "--agents", "restore", "--out", "file"], "`out` must be a folder"),
+        (["compare", "--agents", "restore", "--out", "file/below"], "`out` must be a folder"),
+        (["score", "nothing"], "`run` must be a run folder"),
+        (["report", "nothing"], "`run` must be a run folder"),
+    ],
+)
+def test_wrong_input_is_one_line_and_status_2(tmp_path, capsys, monkeypatch, arguments, word):
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("in the way")
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("homeostasis-gym: error: ")
+    assert captured.err.count("\n") == 1
+    assert word in captured.err
+
+
+def test_a_missing_extra_is_one_line_and_status_2(tmp_path):
+    # A finder that knows nothing of xllamacpp stands in for an installation without the extra.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\n"
+        "class Missing:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] == 'xllamacpp':\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Missing())\n"
+    )
+    answer = run("compare", "--agents", "smollm2", cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    assert answer.returncode == 2, answer.stderr
+    assert "pip install" in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
+def test_an_unwritable_folder_is_one_line_and_status_2(tmp_path):
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o500)
+    answer = run("compare", "--agents", "restore", "--out", locked / "run", cwd=tmp_path)
+    assert answer.returncode == 2
+    assert answer.stderr.count("\n") == 1
