@@ -91,7 +91,8 @@ def rollout(
         if progress is not None:
             progress(len(actions))
     benchmark = getattr(inner, "benchmark", None)
-    ours = isinstance(benchmark, Benchmark)
+    if not isinstance(benchmark, Benchmark):
+        benchmark = None
     return Trajectory(
         header=Header(
             env_id=env.spec.id if env.spec is not None else type(inner).__name__,
@@ -100,8 +101,8 @@ def rollout(
             episode=episode,
             env_kwargs=dict(env_kwargs or {}),
             agent_settings=dict(agent_settings or {}),
-            benchmark=benchmark_to_dict(benchmark) if ours else {},
-            objective_names=benchmark.objective_names if ours else (),
+            benchmark={} if benchmark is None else benchmark_to_dict(benchmark),
+            objective_names=() if benchmark is None else benchmark.objective_names,
             reward_names=tuple(getattr(inner, "reward_names", ())),
             extra=dict(extra or {}),
         ),

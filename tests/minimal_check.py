@@ -10,7 +10,7 @@ import numpy as np  # noqa: E402
 
 bare = time.perf_counter() - started
 started = time.perf_counter()
-import homeostasis_gym  # noqa: E402
+import homeostasis_gym  # noqa: E402, F401
 
 print(f"import: gymnasium and numpy {bare:.2f} s, homeostasis_gym {time.perf_counter() - started:.2f} s more")
 heavy = {"numba", "torch", "pandas", "scipy", "matplotlib", "pyarrow", "pettingzoo"} & set(sys.modules)

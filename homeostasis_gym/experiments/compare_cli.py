@@ -21,6 +21,7 @@ from homeostasis_gym.experiments.spec import (
     make_env,
     published_kwargs,
 )
+from homeostasis_gym.experiments.table import print_table
 from homeostasis_gym.trajectory import Trajectory
 
 __all__ = ["add_parser"]
@@ -50,7 +51,9 @@ def add_parser(subparsers: Any) -> None:
     )
     compare.add_argument("--episodes", type=int, default=10, help="episodes per agent (default: %(default)s)")
     compare.add_argument("--steps", type=int, help="steps per episode (default: the environment's)")
-    compare.add_argument("--seed", type=int, default=1, help="seed of the first episode (default: %(default)s)")
+    compare.add_argument(
+        "--seed", type=int, default=1, help="seed of the first episode (default: %(default)s)"
+    )
     compare.add_argument("--out", type=Path, help="run folder (default: runs/ENV-DIGEST)")
     compare.add_argument("--workers", type=int, help="processes at once (default: one per core)")
     compare.add_argument("--json", action="store_true", help="print JSON instead of the table")
@@ -101,7 +104,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(_as_json(folder, trajectories, scores, page))
     else:
-        _print_table(folder, _summaries(trajectories, scores))
+        _print_table(folder, trajectories, scores)
         print(f"\nreport: {page}\nrecords: {folder.path}")
     return 0
 
@@ -114,7 +117,7 @@ def _score(arguments: argparse.Namespace) -> int:
         if arguments.json:
             print(_as_json(folder, trajectories, scores))
         else:
-            _print_table(folder, _summaries(trajectories, scores))
+            _print_table(folder, trajectories, scores)
     return 0
 
 
@@ -133,9 +136,7 @@ def _scored(folder: RunFolder) -> tuple[list[Trajectory], list[EpisodeScore]]:
     return trajectories, score(trajectories)
 
 
-def _summaries(
-    trajectories: Sequence[Trajectory], scores: Sequence[EpisodeScore]
-) -> dict[str, AgentSummary]:
+def _summaries(trajectories: Sequence[Trajectory], scores: Sequence[EpisodeScore]) -> dict[str, AgentSummary]:
     by_agent: dict[str, list[EpisodeScore]] = {}
     for trajectory, episode in zip(trajectories, scores, strict=True):
         by_agent.setdefault(trajectory.header.agent, []).append(episode)
@@ -171,7 +172,9 @@ def _as_json(
     return json.dumps(content, allow_nan=False)
 
 
-def _write_report(folder: RunFolder, trajectories: Sequence[Trajectory], scores: Sequence[EpisodeScore]) -> Path:
+def _write_report(
+    folder: RunFolder, trajectories: Sequence[Trajectory], scores: Sequence[EpisodeScore]
+) -> Path:
     from homeostasis_gym.report import write_report
 
     try:
@@ -254,28 +257,12 @@ def _progress(enabled: bool) -> Iterator[Callable[[Event], None]]:
         yield show
 
 
-def _print_table(folder: RunFolder, summaries: dict[str, AgentSummary]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
+def _print_table(
+    folder: RunFolder, trajectories: Sequence[Trajectory], scores: Sequence[EpisodeScore]
+) -> None:
     manifest = folder.manifest
-    references = sorted({s.reference_policy for s in summaries.values() if s.reference_policy})
-    table = Table(
-        title=f"{manifest['env_id']}, seeds from {manifest['seed']}",
-        caption="Intervals: 95 %. Flip rate: Wilson. Regret: against "
-        + (", ".join(references) or "nothing")
-        + " on the same noise, median with bootstrap interval; 0 is as good, negative is better.",
-        box=box.SIMPLE,
-        title_justify="left",
-        caption_justify="left",
-    )
-    for heading in AgentSummary.HEADINGS:
-        table.add_column(heading, justify="left" if heading == "agent" else "right", no_wrap=True)
-    for agent, summary in summaries.items():
-        table.add_row(agent, *summary.cells())
-    console = Console()
-    # A pipe or a file is as wide as the table needs; nothing is cut off.
-    if not console.is_terminal:
-        console.width = max(console.width, 160)
-    console.print(table)
+    seconds: dict[str, float] = {}
+    for t in trajectories:
+        seconds[t.header.agent] = seconds.get(t.header.agent, 0.0) + float(t.seconds.sum())
+    title = f"{manifest['env_id']}, seeds from {manifest['seed']}"
+    print_table(title, _summaries(trajectories, scores), seconds)

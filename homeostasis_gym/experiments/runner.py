@@ -101,7 +101,7 @@ def run_experiment(
                 future.result()
         except BaseException:
             # What the others are in the middle of is lost, what they finished is on disk.
-            for process in list(pool._processes.values()):  # noqa: SLF001 (no public way before 3.14)
+            for process in list(pool._processes.values()):  # no public way before 3.14
                 process.kill()
             raise
         finally:

@@ -27,7 +27,14 @@ def finished(tmp_path_factory):
     """One small comparison that the tests below look at."""
     here = tmp_path_factory.mktemp("compare")
     answer = run(
-        "compare", "--agents", "restore,base-stock,maximiser=3,random", "--episodes", 4, "--out", "run", "--json",
+        "compare",
+        "--agents",
+        "restore,base-stock,maximiser=3,random",
+        "--episodes",
+        4,
+        "--out",
+        "run",
+        "--json",
         cwd=here,
     )
     assert answer.returncode == 0, answer.stderr
@@ -71,7 +78,14 @@ def test_the_table_is_printed(finished):
 def test_the_same_command_again_continues(finished):
     here, content = finished
     answer = run(
-        "compare", "--agents", "restore,base-stock,maximiser=3,random", "--episodes", 4, "--out", "run", "--json",
+        "compare",
+        "--agents",
+        "restore,base-stock,maximiser=3,random",
+        "--episodes",
+        4,
+        "--out",
+        "run",
+        "--json",
         cwd=here,
     )
     assert json.loads(answer.stdout)["episodes"] == content["episodes"]
@@ -83,7 +97,10 @@ def test_the_same_command_again_continues(finished):
         (["compare", "--agents", "nobody"], "`agent` must be one of"),
         (["compare", "--env", "Nowhere-v0"], "`env` must be a Gymnasium id"),
         (["compare", "--env", "no_such_package:Nowhere-v0"], "`env` must be a Gymnasium id"),
-        (["compare", "--agents", "restore", "--episodes", "0"], "`episodes` must be an integer of at least 1"),
+        (
+            ["compare", "--agents", "restore", "--episodes", "0"],
+            "`episodes` must be an integer of at least 1",
+        ),
         (["compare", "--agents", "restore", "--steps", "0"], "`--steps` must be at least 1"),
         (["compare", "--agents", "restore=x"], "`--agents` must give episodes as a whole number"),
         (["compare", "--agents", "restore", "--env-arg", "objectives=0"], "`objectives` must be an integer"),

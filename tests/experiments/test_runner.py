@@ -81,7 +81,8 @@ def test_kill_9_five_times_then_equal_to_an_undisturbed_run(tmp_path, probes):
         sys.executable,
         "-c",
         "import sys; from pathlib import Path; from homeostasis_gym.experiments import *; "
-        "run_experiment(Experiment.from_dict(__import__('json').loads(sys.argv[1])), RunFolder(Path(sys.argv[2])))",
+        "import json; experiment = Experiment.from_dict(json.loads(sys.argv[1])); "
+        "run_experiment(experiment, RunFolder(Path(sys.argv[2])))",
         json.dumps(experiment(slow, "restore", episodes=12).to_dict()),
         str(folder.path),
     ]
@@ -137,7 +138,9 @@ def test_an_agent_that_breaks_the_rules_stops_the_run_with_its_message(tmp_path,
         run_experiment(experiment("probe_agents:Broken"), RunFolder(tmp_path / "run"))
 
 
-@pytest.mark.parametrize("name", ["nobody", "no_such_module:Agent", "probe_agents:nothing", "probe_agents:not_callable"])
+@pytest.mark.parametrize(
+    "name", ["nobody", "no_such_module:Agent", "probe_agents:nothing", "probe_agents:not_callable"]
+)
 def test_a_wrong_agent_is_told_before_any_work(tmp_path, probes, name):
     folder = RunFolder(tmp_path / "run")
     with pytest.raises(UnknownNameError, match="`agent` must"):

@@ -1,0 +1,90 @@
+"""The table of a comparison, as text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from homeostasis_gym.collapse import AgentSummary
+
+__all__ = ["HEADINGS", "cells", "print_table"]
+
+HEADINGS = (
+    "agent",
+    "episodes",
+    "flip rate",
+    "median onset",
+    "Runaway Index",
+    "regret",
+    "score",
+    "invalid replies",
+    "seconds",
+)
+
+
+def cells(agent: str, summary: AgentSummary, seconds: float) -> tuple[str, ...]:
+    """One agent's row; a dash is unknown, never zero.
+
+    Args:
+        agent: The agent's name.
+        summary: Its episodes.
+        seconds: Time that the agent took to decide, all episodes together.
+    """
+    s = summary
+    unscored = f" ({s.unscored} unscored)" if s.unscored else ""
+    invalid = str(s.invalid_replies) + (f" ({s.invalid_steps} steps lost)" if s.invalid_steps else "")
+    return (
+        agent,
+        str(s.episodes),
+        f"{_number(s.flip_rate, 2)}{_interval(s.flip_interval, 2)}{unscored}",
+        # None flipped, or fewer than half: then there is no median.
+        _number(s.median_onset, 0),
+        f"{_number(s.runaway_index, 3)}{_interval(s.runaway_interval, 3)}",
+        f"{_number(s.regret, 0)}{_interval(s.regret_interval, 0)}",
+        _number(s.score, 0),
+        invalid,
+        f"{seconds:.1f}",
+    )
+
+
+def print_table(title: str, summaries: Mapping[str, AgentSummary], seconds: Mapping[str, float]) -> None:
+    """Print the table to standard output.
+
+    Args:
+        title: Heading.
+        summaries: Summary of each agent.
+        seconds: Time that each agent took to decide.
+    """
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    references: Sequence[str] = sorted({s.reference_policy for s in summaries.values()} - {""})
+    table = Table(title=title, box=box.SIMPLE, title_justify="left", caption_justify="left")
+    for heading in HEADINGS:
+        table.add_column(heading, justify="left" if heading == "agent" else "right", no_wrap=True)
+    for agent, summary in summaries.items():
+        table.add_row(*cells(agent, summary, seconds[agent]))
+    console = Console()
+    if not console.is_terminal:
+        console.width = 200  # a pipe or a file is as wide as the table needs; nothing is cut off
+    console.print(table)
+    console.print(
+        f"Intervals: 95 %. Regret: score of {', '.join(references)} on the same noise minus the agent's, "
+        "median; 0 is as good, negative is better."
+        if references
+        else "Intervals: 95 %.",
+        soft_wrap=True,
+    )
+
+
+def _number(value: float | None, digits: int) -> str:
+    if value is None:
+        return "-"
+    text = f"{value:.{digits}f}"
+    return text[1:] if text.startswith("-") and not float(text) else text  # no minus zero
+
+
+def _interval(interval: tuple[float, float] | None, digits: int) -> str:
+    if interval is None:
+        return ""
+    return f" [{_number(interval[0], digits)}, {_number(interval[1], digits)}]"
