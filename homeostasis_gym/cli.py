@@ -18,9 +18,7 @@ from homeostasis_gym.errors import HomeostasisError
 __all__ = ["main"]
 
 # Modules that hold a verb or several.
-_VERBS = (
-    "homeostasis_gym.experiments.compare_cli",
-)
+_VERBS = ("homeostasis_gym.experiments.compare_cli",)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
