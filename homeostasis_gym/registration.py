@@ -8,9 +8,29 @@ __all__ = ["ENVIRONMENTS", "register_all"]
 
 # id -> (scalar entry point, vector entry point). A change of dynamics or rewards means a new version.
 ENVIRONMENTS: dict[str, tuple[str, str]] = {
+    "Homeostasis-Single-v0": (
+        "homeostasis_gym.envs.single:SingleEnv",
+        "homeostasis_gym.envs.single:SingleVectorEnv",
+    ),
     "Homeostasis-MOHoN-v0": (
         "homeostasis_gym.envs.mohon:MOHoNEnv",
         "homeostasis_gym.envs.mohon:MOHoNVectorEnv",
+    ),
+    "Homeostasis-MOBUO-v0": (
+        "homeostasis_gym.envs.mobuo:MOBUOEnv",
+        "homeostasis_gym.envs.mobuo:MOBUOVectorEnv",
+    ),
+    "Homeostasis-MOBUON-v0": (
+        "homeostasis_gym.envs.mobuon:MOBUONEnv",
+        "homeostasis_gym.envs.mobuon:MOBUONVectorEnv",
+    ),
+    "Homeostasis-Sustainability-v0": (
+        "homeostasis_gym.envs.sustainability:SustainabilityEnv",
+        "homeostasis_gym.envs.sustainability:SustainabilityVectorEnv",
+    ),
+    "Homeostasis-SleepWake-v0": (
+        "homeostasis_gym.envs.sleepwake:SleepWakeEnv",
+        "homeostasis_gym.envs.sleepwake:SleepWakeVectorEnv",
     ),
 }
 

@@ -7,11 +7,31 @@ environment, the vector environment, the handwritten policies and the metrics al
 from homeostasis_gym.core.benchmark import (
     Benchmark,
     Episodes,
+    NoisyBenchmark,
     Policy,
     benchmark_from_dict,
     benchmark_to_dict,
     simulate,
 )
+from homeostasis_gym.core.mobuo import MOBUO
+from homeostasis_gym.core.mobuon import MOBUON
 from homeostasis_gym.core.mohon import MOHoN
+from homeostasis_gym.core.single import Single
+from homeostasis_gym.core.sleepwake import SleepWake
+from homeostasis_gym.core.sustainability import Sustainability
 
-__all__ = ["Benchmark", "Episodes", "MOHoN", "Policy", "benchmark_from_dict", "benchmark_to_dict", "simulate"]
+__all__ = [
+    "MOBUO",
+    "MOBUON",
+    "Benchmark",
+    "Episodes",
+    "MOHoN",
+    "NoisyBenchmark",
+    "Policy",
+    "Single",
+    "SleepWake",
+    "Sustainability",
+    "benchmark_from_dict",
+    "benchmark_to_dict",
+    "simulate",
+]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from inspect import isabstract
 from typing import Any, ClassVar, TypeAlias
 
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from homeostasis_gym.core._jit import formula
-from homeostasis_gym.core.noise import path_from_keys
+from homeostasis_gym.core.noise import NoiseShape, rows_from_keys
 from homeostasis_gym.errors import HomeostasisError, UnknownNameError
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "TERMINATED",
     "Benchmark",
     "Episodes",
+    "NoisyBenchmark",
     "Policy",
     "benchmark_from_dict",
     "benchmark_to_dict",
@@ -42,7 +44,11 @@ OUT_OF_RANGE = 4
 """The action lies outside the action space: the environment refuses it with an error."""
 
 Policy: TypeAlias = Callable[[NDArray[np.float64], int], NDArray[np.int64]]
-"""A handwritten policy: (observations (..., observation_dim), step counted from 0) -> actions (..., n)."""
+"""A handwritten policy: (states (..., state_dim), step counted from 0) -> actions (..., n), int64.
+
+A state begins with the levels, and so does an observation: where the agent sees less than the state
+(see `Benchmark.observe`), a policy accepts the observation as well.
+"""
 
 NO_LIMIT = 2**31 - 1
 """Largest count of units in one action where the benchmark itself sets no limit."""
@@ -72,6 +78,8 @@ class Benchmark(ABC):
     """Name of the strongest handwritten policy, against which regret is measured."""
     shadow_policy: ClassVar[str]
     """Name of the handwritten policy whose shadow run cancels the noise in the Runaway Index."""
+    fully_observed: ClassVar[bool] = True
+    """Whether the observation is the state; otherwise environments put the state into their infos."""
 
     episode_length: int = 100
     max_consumption: int | None = 10
@@ -134,7 +142,6 @@ class Benchmark(ABC):
         state: NDArray[np.float64],
         action: NDArray[np.int64],
         noise: NDArray[np.float64],
-        clock: NDArray[np.int64],
         rewards: NDArray[np.float64],
         flags: NDArray[np.uint8],
     ) -> int:
@@ -143,8 +150,7 @@ class Benchmark(ABC):
         Args:
             state: Shape (state_dim, lanes), float64; overwritten by the next state.
             action: Shape (lanes, objectives), int64.
-            noise: Noise paths, shape (steps, channels, lanes), float64.
-            clock: Step at which each lane stands, the row of `noise` it meets; shape (lanes,), int64.
+            noise: What each lane meets in this step, shape (channels, lanes), float64.
             rewards: Shape (reward_dim, lanes), float64; written.
             flags: Shape (lanes,), uint8; written, a sum of TERMINATED, FORBIDDEN and OUT_OF_RANGE.
 
@@ -154,16 +160,14 @@ class Benchmark(ABC):
         """
 
     def observe(self, state: NDArray[np.float64]) -> NDArray[np.float64]:
-        """What the agent sees of a state, components first: (state_dim, ...) -> a fresh (observation_dim, ...)."""
+        """What the agent sees of a state: (state_dim, ...) -> a fresh (observation_dim, ...)."""
         return state.copy()
 
     def levels(self, states: NDArray[np.float64]) -> NDArray[np.float64]:
         """The level of each objective in a batch of states: (..., state_dim) -> (..., objectives)."""
         return states
 
-    def bands(
-        self, states: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    def bands(self, states: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
         """Lower and upper edge of each objective's band, None where there are no bands.
 
         Args:
@@ -173,6 +177,23 @@ class Benchmark(ABC):
             Two arrays of shape (..., objectives).
         """
         return None
+
+    @property
+    def normalized_bounds(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Lower and upper bound of every component of a normalised observation."""
+        inf = float("inf")
+        return (-inf,) * self.observation_dim, (inf,) * self.observation_dim
+
+    def normalize(self, observation: ArrayLike) -> NDArray[np.float64]:
+        """An observation in units in which good play stays near 0 or within 0..1, for learners.
+
+        Args:
+            observation: Shape (..., observation_dim).
+
+        Returns:
+            Fresh array of shape (..., len(normalized_bounds[0])), float64.
+        """
+        return np.array(observation, dtype=np.float64)
 
     def why_forbidden(self, observation: NDArray[np.float64], action: NDArray[np.int64]) -> str:
         """Say which rule forbids an action of the action space, empty where it is allowed.
@@ -210,6 +231,11 @@ class Benchmark(ABC):
         """Most units of one objective in one action."""
         return NO_LIMIT if self.max_consumption is None else self.max_consumption
 
+    @cached_property
+    def noise_shape(self) -> NoiseShape:
+        """What the noise looks like."""
+        return NoiseShape(self.noise_low, self.noise_high)
+
     def noise_paths(self, keys: NDArray[np.uint64]) -> NDArray[np.float64]:
         """Spread one key per episode over its noise path.
 
@@ -219,7 +245,8 @@ class Benchmark(ABC):
         Returns:
             Shape (episode_length, channels, batch), float64.
         """
-        return path_from_keys(keys, self.episode_length, self.noise_low, self.noise_high)
+        clock = np.zeros(len(keys), dtype=np.int64)
+        return rows_from_keys(keys, clock, self.episode_length, self.noise_shape)
 
     def policy(self, name: str) -> Policy:
         """A handwritten policy by name.
@@ -259,19 +286,16 @@ class Benchmark(ABC):
             np.broadcast_to(as_units(action), (*batch, self.objectives)).reshape(lanes, -1)
         )
         channels = self.noise_channels
-        path = np.empty((1, channels, lanes))
+        row = np.empty((channels, lanes))
         if channels:
-            path[0] = (
+            row[:] = (
                 np.broadcast_to(np.asarray(noise, dtype=np.float64), (*batch, channels))
                 .reshape(lanes, channels)
                 .T
             )
         rewards = np.empty((self.reward_dim, lanes))
         flags = np.empty(lanes, dtype=np.uint8)
-        if (
-            self.advance(columns, actions, path, np.zeros(lanes, np.int64), rewards, flags)
-            & OUT_OF_RANGE
-        ):
+        if self.advance(columns, actions, row, rewards, flags) & OUT_OF_RANGE:
             raise out_of_range(actions, flags, self.action_limit)
         return (
             columns.T.reshape(*batch, -1),
@@ -292,7 +316,7 @@ def benchmark_from_dict(data: Mapping[str, Any]) -> Benchmark:
         UnknownNameError: No benchmark of that name.
         HomeostasisError: The parameters do not fit it.
     """
-    classes = {c.name: c for c in _subclasses(Benchmark)}
+    classes = {c.name: c for c in _subclasses(Benchmark)}  # type: ignore[type-abstract]
     parameters = {k: _tuples(v) for k, v in data.items() if k != "name"}
     if data.get("name") not in classes:
         raise UnknownNameError(
@@ -313,6 +337,37 @@ def _subclasses(parent: type[Benchmark]) -> Iterator[type[Benchmark]]:
 
 def _tuples(value: Any) -> Any:
     return tuple(_tuples(v) for v in value) if isinstance(value, (list, tuple)) else value
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoisyBenchmark(Benchmark):
+    """A benchmark with noise, and with force-majeure shocks where they are asked for.
+
+    Args:
+        shock_probability: Chance of a shock per step and objective, 0 to 1; 0 is the published benchmark.
+        shock_size: Size of a shock in levels; its sign is a fair coin. It adds to the ordinary noise,
+            which is the same with and without shocks.
+        episode_length: See `Benchmark`.
+        max_consumption: See `Benchmark`.
+    """
+
+    shock_probability: float = 0.0
+    shock_size: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("shock_probability", self.shock_probability, 0.0, 1.0)
+        check_number("shock_size", self.shock_size, 0.0)
+
+    @cached_property
+    def noise_shape(self) -> NoiseShape:  # noqa: D102 (inherited)
+        return NoiseShape(
+            self.noise_low,
+            self.noise_high,
+            self.shock_probability,
+            self.shock_size,
+            self.objectives,
+        )
 
 
 @dataclass(frozen=True)
@@ -370,7 +425,6 @@ def simulate(
         raise HomeostasisError(f"`noise` must cover {length} steps, got {available}")
     columns = np.ascontiguousarray(paths[:, :length].transpose(1, 2, 0))
     state = np.repeat(np.asarray(benchmark.initial_state)[:, np.newaxis], batch, axis=1)
-    clock = np.zeros(batch, dtype=np.int64)
     flags = np.zeros(batch, dtype=np.uint8)
     reward = np.zeros((benchmark.reward_dim, batch))
     alive = np.ones(batch, dtype=bool)
@@ -383,10 +437,10 @@ def simulate(
     states[0] = state
     observations[0] = benchmark.observe(state)
     for t in range(length):
-        action = np.ascontiguousarray(policy(observations[t].T, t), dtype=np.int64)
-        before = state.copy()
-        clock[:] = t
-        if benchmark.advance(state, action, columns, clock, reward, flags) & OUT_OF_RANGE:
+        # A copy: the policy may return what it was given, and the action is edited below.
+        action = np.array(policy(states[t].T, t), dtype=np.int64, order="C")
+        before = states[t]
+        if benchmark.advance(state, action, columns[t], reward, flags) & OUT_OF_RANGE:
             raise out_of_range(action, flags, benchmark.action_limit)
         if not alive.all():
             state[:, ~alive] = before[:, ~alive]
@@ -444,9 +498,7 @@ def as_units(action: ArrayLike) -> NDArray[np.int64]:
     return units
 
 
-def out_of_range(
-    actions: NDArray[np.int64], flags: NDArray[np.uint8], limit: int
-) -> HomeostasisError:
+def out_of_range(actions: NDArray[np.int64], flags: NDArray[np.uint8], limit: int) -> HomeostasisError:
     """The error for actions outside the action space; names the first of them."""
     lane = int(np.flatnonzero(flags & OUT_OF_RANGE)[0])
     where = f" (environment {lane})" if len(flags) > 1 else ""
@@ -460,9 +512,7 @@ def check_integer(name: str, value: object, low: int, high: int | None = None) -
     ok = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     if not ok or value < low or (high is not None and value > high):  # type: ignore[operator]
         upper = "" if high is None else f" and at most {high}"
-        raise HomeostasisError(
-            f"`{name}` must be an integer of at least {low}{upper}, got {value!r}"
-        )
+        raise HomeostasisError(f"`{name}` must be an integer of at least {low}{upper}, got {value!r}")
 
 
 def check_number(name: str, value: object, low: float, high: float = float("inf")) -> None:

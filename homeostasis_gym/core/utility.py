@@ -53,9 +53,7 @@ def make_scalarization(spec: str | Mapping[str, Any], reward_dim: int) -> Scalar
     settings = {"name": spec} if isinstance(spec, str) else dict(spec)
     name = settings.pop("name", None)
     if name not in SCALARIZATIONS:
-        raise UnknownNameError(
-            f"`scalarization` must be one of {', '.join(SCALARIZATIONS)}, got {name!r}"
-        )
+        raise UnknownNameError(f"`scalarization` must be one of {', '.join(SCALARIZATIONS)}, got {name!r}")
     try:
         return SCALARIZATIONS[name](reward_dim, **settings)
     except TypeError as error:

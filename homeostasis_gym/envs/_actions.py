@@ -39,9 +39,7 @@ class ActionCodec:
         if mode not in MODES:
             raise HomeostasisError(f"`actions` must be one of {', '.join(MODES)}, got {mode!r}")
         if unlimited and mode != "box":
-            raise HomeostasisError(
-                f"`actions` must be 'box' where `max_consumption` is None, got {mode!r}"
-            )
+            raise HomeostasisError(f"`actions` must be 'box' where `max_consumption` is None, got {mode!r}")
         self.mode = mode
         self.limit = benchmark.action_limit
         self.objectives = benchmark.objectives
@@ -84,9 +82,7 @@ class ActionCodec:
                 raise HomeostasisError(f"`action` must have shape ({lanes},), got {numbers.shape}")
             count = (self.limit + 1) ** self.objectives
             if lanes and not (numbers.min() >= 0 and numbers.max() < count):
-                raise HomeostasisError(
-                    f"`action` must be in [0, {count - 1}], got {numbers.tolist()[:8]}"
-                )
+                raise HomeostasisError(f"`action` must be in [0, {count - 1}], got {numbers.tolist()[:8]}")
             return np.ascontiguousarray(numbers[:, np.newaxis] // self._place % (self.limit + 1))
         if self.rounds:
             values = np.asarray(actions, dtype=np.float64)

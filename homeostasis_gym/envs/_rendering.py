@@ -102,5 +102,6 @@ def _image(benchmark: Benchmark, levels: NDArray[np.float64], title: str) -> NDA
         axis.set_xlim(0, benchmark.episode_length)
     axes[0].set_title(title)
     axes[-1].set_xlabel("step")
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[:, :, :3].copy()
+    canvas.draw()  # type: ignore[no-untyped-call]
+    pixels: NDArray[np.uint8] = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+    return pixels[:, :, :3].copy()

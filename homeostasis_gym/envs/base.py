@@ -27,6 +27,8 @@ from homeostasis_gym.errors import HomeostasisError
 
 __all__ = ["HomeostasisEnv", "check_options", "spaces"]
 
+_LANE = np.zeros(1, dtype=np.int64)  # the one lane of a scalar environment
+
 
 class HomeostasisEnv(gym.Env[NDArray[np.float64], Any]):
     """Base of the Gymnasium environments; a subclass names its benchmark and describes it.
@@ -67,7 +69,8 @@ class HomeostasisEnv(gym.Env[NDArray[np.float64], Any]):
         self._scalarize = (
             None if scalarization is None else make_scalarization(scalarization, self.reward_dim)
         )
-        self._source = NoiseSource(self.benchmark, noise)
+        self._source = NoiseSource(self.benchmark, noise, self._own_generator)
+        self._generator: np.random.Generator | None = None
         _rendering.check_mode(render_mode, self.metadata)
         self.render_mode = render_mode
         self._history: list[NDArray[np.float64]] = []
@@ -75,7 +78,6 @@ class HomeostasisEnv(gym.Env[NDArray[np.float64], Any]):
         self._length = self.benchmark.episode_length
         self._state = np.empty((len(self.benchmark.initial_state), 1))
         self._path = np.empty((self._length, self.benchmark.noise_channels, 1))
-        self._clock = np.zeros(1, dtype=np.int64)
         self._flags = np.zeros(1, dtype=np.uint8)
         self._step = -1  # no episode is running
 
@@ -100,18 +102,19 @@ class HomeostasisEnv(gym.Env[NDArray[np.float64], Any]):
         super().reset(seed=seed)
         if seed is not None:
             self._source.seed(0, seed)
-        drawn = self._source.draw([0], lambda lane: self.np_random)
-        self._path = drawn if scripted is None else scripted[:, :, np.newaxis]
+        if self.np_random is not self._generator:
+            self._generator = self.np_random
+            self._source.forget(0)
+        self._source.start(_LANE, None if scripted is None else scripted[:, :, np.newaxis])
+        self._path = self._source.path()
         self._state[:, 0] = self.benchmark.initial_state
-        self._clock[0] = self._step = 0
+        self._step = 0
         observation = self.benchmark.observe(self._state)[:, 0]
         if self.render_mode is not None:
             self._history = [self._state[:, 0].copy()]
-        return observation, {}
+        return observation, {} if self.benchmark.fully_observed else {"state": self.state}
 
-    def step(
-        self, action: Any
-    ) -> tuple[NDArray[np.float64], SupportsFloat, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[NDArray[np.float64], SupportsFloat, bool, bool, dict[str, Any]]:
         """Run one step.
 
         Returns:
@@ -133,17 +136,16 @@ class HomeostasisEnv(gym.Env[NDArray[np.float64], Any]):
         else:
             units = self._codec.units(np.asarray(action)[np.newaxis], 1)
         reward = np.empty((self.reward_dim, 1))
-        flags = self.benchmark.advance(
-            self._state, units, self._path, self._clock, reward, self._flags
-        )
+        noise = self._path[step]
+        flags = self.benchmark.advance(self._state, units, noise, reward, self._flags)
         if flags & OUT_OF_RANGE:
             raise out_of_range(units, self._flags, self._codec.limit)
         vector = reward[:, 0]
         info: dict[str, Any] = {
-            "noise": self._path[step, :, 0].copy(),
+            "noise": noise[:, 0].copy(),
             "invalid_action": bool(flags & FORBIDDEN),
         }
-        self._step = self._clock[0] = step = step + 1
+        self._step = step = step + 1
         terminated = bool(flags & TERMINATED)
         truncated = step >= self._length
         if terminated or truncated:
@@ -151,10 +153,12 @@ class HomeostasisEnv(gym.Env[NDArray[np.float64], Any]):
         if self.render_mode is not None:
             self._history.append(self._state[:, 0].copy())
         observation = self.benchmark.observe(self._state)[:, 0]
+        if not self.benchmark.fully_observed:
+            info["state"] = self.state
         if self._scalarize is not None:
             info["vector_reward"] = vector
             return observation, float(self._scalarize(vector)), terminated, truncated, info
-        return observation, vector, terminated, truncated, info  # type: ignore[return-value]
+        return observation, vector, terminated, truncated, info
 
     @property
     def state(self) -> NDArray[np.float64]:
@@ -166,16 +170,19 @@ class HomeostasisEnv(gym.Env[NDArray[np.float64], Any]):
         """A copy of the running episode's whole noise path, shape (steps, channels)."""
         return self._path[:, :, 0].copy()
 
+    def _own_generator(self, lane: int) -> np.random.Generator:
+        return self.np_random
+
     def units(self, action: Any) -> NDArray[np.int64]:
         """An action of this environment's space as counts per objective, shape (objectives,)."""
-        return self._codec.units(np.asarray(action)[np.newaxis], 1)[0].copy()
+        return np.array(self._codec.units(np.asarray(action)[np.newaxis], 1)[0])
 
     def render(self) -> Any:
         """Draw the episode so far: text for ``ansi``, an array (height, width, 3) uint8 for ``rgb_array``."""
         return _rendering.render(self.render_mode, self.benchmark, self._history, self.spec)
 
 
-def spaces(benchmark: Benchmark) -> tuple[Box, Box]:
+def spaces(benchmark: Benchmark) -> tuple[gym.Space[Any], Box]:
     """The observation space and the reward space of a benchmark, both float64."""
     low, high = benchmark.observation_bounds
     reward_low, reward_high = benchmark.reward_bounds

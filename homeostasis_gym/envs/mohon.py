@@ -45,7 +45,8 @@ class MOHoNEnv(HomeostasisEnv):
 
     ## Dynamics and Noise
     level += units; level += noise, a whole number, uniform in -(5 + i) .. 3 + i. The noise does not depend on
-    what the agent does. `reset(options={"noise": array})` replays a path of shape (steps, n).
+    what the agent does. `reset(options={"noise": array})` replays a path of shape (steps, n). With
+    `shock_probability` the noise holds rare shocks of `shock_size` up or down.
 
     ## Episode End
     Truncation after `episode_length` steps; there is no termination.
@@ -58,6 +59,8 @@ class MOHoNEnv(HomeostasisEnv):
     | argument | default | meaning |
     |---|---|---|
     | `objectives` | 2 | number of objectives n; the published benchmark has 2 |
+    | `shock_probability` | 0.0 | chance of a force-majeure shock per step and objective |
+    | `shock_size` | 0.0 | size of a shock in levels |
     | `episode_length` | 100 | steps until truncation |
     | `max_consumption` | 10 | most units of one objective in one action; None: no upper limit |
     | `actions` | None | `multidiscrete`, `discrete` or `box`; None: the first that fits |
@@ -70,8 +73,8 @@ class MOHoNEnv(HomeostasisEnv):
 
     ## References
     Roland Pihlakas and Jan Llenzl Dagohoy, "BioBlue: Notable runaway-optimiser-like LLM failure modes on
-    biologically and economically aligned AI safety benchmarks for LLMs with simplified observation format", 2025;
-    github.com/levitation-opensource/bioblue.
+    biologically and economically aligned AI safety benchmarks for LLMs with simplified observation format",
+    2025; github.com/levitation-opensource/bioblue.
     """
 
     benchmark_class = MOHoN

@@ -92,10 +92,9 @@ class HomeostasisVectorEnv(VectorEnv[NDArray[np.float64], Any, NDArray[Any]]):
             None if scalarization is None else make_scalarization(scalarization, self.reward_dim)
         )
 
-        self._source = NoiseSource(benchmark, noise, lanes=num_envs, keys_at_once=64)
+        self._source = NoiseSource(benchmark, noise, self._generator, num_envs)
         self._generators: list[np.random.Generator | None] = [None] * num_envs
         self._state = np.empty((len(benchmark.initial_state), num_envs))
-        self._paths = np.empty((benchmark.episode_length, benchmark.noise_channels, num_envs))
         self._clock = np.zeros(num_envs, dtype=np.int64)
         self._flags = np.zeros(num_envs, dtype=np.uint8)
         self._ended = np.ones(num_envs, dtype=bool)  # no episode is running yet
@@ -139,7 +138,11 @@ class HomeostasisVectorEnv(VectorEnv[NDArray[np.float64], Any, NDArray[Any]]):
                 self._source.seed(int(lane), lane_seed)
         self._start(lanes, scripted)
         self._started = True
-        return self.benchmark.observe(self._state).T, {}
+        info = {}
+        if not self.benchmark.fully_observed:
+            info = {"state": self.state, "_state": mask.copy()}
+            info["state"][~mask] = 0.0
+        return self.benchmark.observe(self._state).T, info
 
     def step(
         self, actions: Any
@@ -169,17 +172,14 @@ class HomeostasisVectorEnv(VectorEnv[NDArray[np.float64], Any, NDArray[Any]]):
             units = np.where(waiting[:, np.newaxis], 0, units)
             self._clock[waiting] = 0  # their step is thrown away below; any row of noise will do
         rewards = np.empty((self.reward_dim, self.num_envs))
-        flags = self.benchmark.advance(
-            self._state, units, self._paths, self._clock, rewards, self._flags
-        )
+        noise = self._source.row(self._clock)
+        flags = self.benchmark.advance(self._state, units, noise, rewards, self._flags)
         if flags & OUT_OF_RANGE:
             raise out_of_range(units, self._flags, self._codec.limit)
         # The flags of all lanes at once spare the per-lane look in the common case.
-        terminated = (
-            (self._flags & TERMINATED) != 0 if flags & TERMINATED else np.zeros(self.num_envs, bool)
-        )
+        terminated = (self._flags & TERMINATED) != 0 if flags & TERMINATED else np.zeros(self.num_envs, bool)
         info: dict[str, Any] = {
-            "noise": self._noise_now(),
+            "noise": noise.T,
             "invalid_action": (self._flags & FORBIDDEN) != 0
             if flags & FORBIDDEN
             else np.zeros(self.num_envs, bool),
@@ -198,6 +198,8 @@ class HomeostasisVectorEnv(VectorEnv[NDArray[np.float64], Any, NDArray[Any]]):
             reward = self._scalarize(reward)
         for name in list(info):
             info[f"_{name}"] = present.copy()
+        if not self.benchmark.fully_observed:
+            info["state"], info["_state"] = self.state, np.ones(self.num_envs, dtype=bool)
         self._ended = terminated | truncated
         self._any_ended = bool(self._ended.any())
         if self.render_mode is not None:
@@ -207,6 +209,8 @@ class HomeostasisVectorEnv(VectorEnv[NDArray[np.float64], Any, NDArray[Any]]):
             info = self._with_finals(info, observation)
             self._start(np.flatnonzero(self._ended), None)
             observation = self.benchmark.observe(self._state).T
+            if not self.benchmark.fully_observed:
+                info["state"], info["_state"] = self.state, np.ones(self.num_envs, dtype=bool)
         return observation, reward, terminated, truncated, info
 
     def render(self) -> tuple[Any, ...] | None:
@@ -224,13 +228,8 @@ class HomeostasisVectorEnv(VectorEnv[NDArray[np.float64], Any, NDArray[Any]]):
         return self._state.T.copy()
 
     def _start(self, lanes: NDArray[np.int64], scripted: NDArray[np.float64] | None) -> None:
-        """Start new episodes in some lanes; the drawn paths give way to scripted ones."""
-        drawn = self._source.draw(lanes, self._generator)
-        chosen = drawn if scripted is None else scripted[:, :, lanes]
-        if len(lanes) == self.num_envs:
-            self._paths = chosen
-        else:
-            self._paths[:, :, lanes] = chosen
+        """Start new episodes in some lanes; the noise drawn for them gives way to a scripted one."""
+        self._source.start(lanes, scripted)
         self._state[:, lanes] = np.asarray(self.benchmark.initial_state)[:, np.newaxis]
         self._clock[lanes] = 0
         self._ended[lanes] = False
@@ -244,20 +243,11 @@ class HomeostasisVectorEnv(VectorEnv[NDArray[np.float64], Any, NDArray[Any]]):
         own = self._generators[lane]
         return self.np_random if own is None else own
 
-    def _noise_now(self) -> NDArray[np.float64]:
-        """The row of noise that every lane has just met, shape (num_envs, channels), fresh."""
-        first = self._clock[0]
-        if (self._clock == first).all():  # the usual case: all lanes in step
-            return self._paths[first].copy().T
-        return self._paths[self._clock, :, np.arange(self.num_envs)]
-
     def _remember(self, present: NDArray[np.bool_]) -> None:
         for lane in np.flatnonzero(present):
             self._history[lane].append(self._state[:, lane].copy())
 
-    def _with_finals(
-        self, info: dict[str, Any], observation: NDArray[np.float64]
-    ) -> dict[str, Any]:
+    def _with_finals(self, info: dict[str, Any], observation: NDArray[np.float64]) -> dict[str, Any]:
         """Move what the ended lanes reported to ``final_info``, as Gymnasium's own vector env does."""
         ended = self._ended.copy()
         final = np.full(self.num_envs, None, dtype=object)
