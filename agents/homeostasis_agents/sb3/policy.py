@@ -1,0 +1,306 @@
+"""A trained policy: how it is kept in a file, how it is loaded, and how it acts as an agent."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import warnings
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+
+from homeostasis_agents.sb3.spec import ALGORITHMS, TrainingSpec, versions
+from homeostasis_agents.sb3.training import algorithm_class, empty_policy
+from homeostasis_agents.sb3.vec_env import normalized_space, normalizer
+from homeostasis_gym.agent import Decision, Task
+from homeostasis_gym.core.benchmark import Benchmark
+from homeostasis_gym.errors import HomeostasisError
+
+__all__ = ["Policy", "PolicyAgent", "UntrustedFileWarning", "load_any", "load_policy", "save_policy"]
+
+_MEMBER = "homeostasis_gym.json"
+_FORMAT = 1
+
+
+class UntrustedFileWarning(UserWarning):
+    """A file is being loaded that can run code of its author's."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A trained policy with all that is known of it.
+
+    Attributes:
+        network: The policy of Stable-Baselines3.
+        observation_space: What it sees.
+        action_space: What it chooses from.
+        normalized: Whether it sees ``benchmark.normalize(observation)``.
+        spec: How it was trained; None for a file that we did not write.
+        notes: Versions and whatever else was written into the file.
+        sha256: Hash of its weights.
+    """
+
+    network: BasePolicy
+    observation_space: gym.Space[Any]
+    action_space: gym.Space[Any]
+    normalized: bool
+    spec: TrainingSpec | None = None
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the weights: two policies with the same hash act the same."""
+        return weights_hash(self.network)
+
+
+class PolicyAgent:
+    """Acts by a trained policy, always with its most probable action.
+
+    Args:
+        policy: The policy.
+        task: The seat.
+
+    Raises:
+        HomeostasisError: The policy was made for other spaces.
+    """
+
+    def __init__(self, policy: Policy, task: Task) -> None:
+        self.policy = policy
+        self._task = task
+        if not isinstance(task.benchmark, Benchmark):
+            raise HomeostasisError(
+                f"agent 'sb3' plays environments of homeostasis-gym only, got a task in {task.env_id!r}"
+            )
+        self._see = normalizer(task.benchmark) if policy.normalized else _as_seen
+        expected = normalized_space(task.benchmark) if policy.normalized else task.observation_space
+        if policy.observation_space.shape != expected.shape:
+            raise HomeostasisError(
+                f"the policy was trained on observations {policy.observation_space}, but {task.env_id} "
+                f"with these arguments has {expected}"
+            )
+        self._units = _units_of(policy.action_space, task.benchmark.objectives)
+        self._memory: Any = None
+        self._first = True
+        spec = policy.spec
+        self.record = {
+            "policy": policy.sha256,
+            "algorithm": spec.algorithm if spec else type(policy.network).__name__,
+            "training": spec.to_dict() if spec else {},
+            "versions": dict(policy.notes.get("versions", {})),
+        }
+
+    def reset(self, seed: int) -> None:
+        """Forget the last episode. The policy draws nothing at random."""
+        self._memory, self._first = None, True
+
+    def act(self, observation: NDArray[np.float64], info: Mapping[str, Any]) -> Decision:
+        """Choose the most probable action."""
+        seen = self._see(np.asarray(observation, dtype=np.float64))
+        action, self._memory = self.policy.network.predict(
+            seen, state=self._memory, episode_start=np.array([self._first]), deterministic=True
+        )
+        self._first = False
+        return Decision(self._task.action(self._units(action)))
+
+
+def save_policy(path: Path, model: BaseAlgorithm, spec: TrainingSpec, **notes: Any) -> None:
+    """Write a trained policy with everything needed to know what it is; aside first, then renamed.
+
+    The file is an ordinary zip of Stable-Baselines3 with one more member, ``homeostasis_gym.json``.
+
+    Args:
+        path: The file to make; an existing one is replaced.
+        model: The trained algorithm.
+        spec: How it was trained.
+        **notes: Further plain data for the file (how long it took, how it was evaluated, ...).
+    """
+    description = {
+        "format": _FORMAT,
+        "spec": spec.to_dict(),
+        "versions": versions(),
+        "weights": weights_hash(model.policy),
+        **notes,
+    }
+    buffer = io.BytesIO()
+    model.save(buffer)
+    with zipfile.ZipFile(buffer, "a") as archive:
+        archive.writestr(_MEMBER, json.dumps(description, indent=2))
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with aside.open("wb") as sink:
+            sink.write(buffer.getbuffer())
+            sink.flush()
+            os.fsync(sink.fileno())
+        aside.replace(path)
+    except OSError as error:
+        raise HomeostasisError(f"`path` must be writable, but {path} is not: {error.strerror}") from error
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def load_policy(path: Path) -> Policy:
+    """Load a policy that `save_policy` wrote, without running anything that stands in the file.
+
+    The network is built from the plain description; from the archive come its weights alone, which PyTorch
+    reads without unpickling objects.
+
+    Raises:
+        HomeostasisError: The file is missing, broken, or not ours.
+    """
+    notes = describe(path)
+    if notes is None:
+        raise HomeostasisError(f"{path} was not written by homeostasis-gym: it has no {_MEMBER}")
+    spec = TrainingSpec.from_dict(notes["spec"])
+    with zipfile.ZipFile(path) as archive:
+        weights = torch.load(io.BytesIO(archive.read("policy.pth")), map_location="cpu", weights_only=True)
+    network = empty_policy(spec)
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise HomeostasisError(f"{path} does not hold the network that it describes: {error}") from error
+    network.set_training_mode(False)
+    policy = Policy(network, network.observation_space, network.action_space, True, spec, notes)
+    if policy.sha256 != notes["weights"]:
+        raise HomeostasisError(f"{path} is damaged: its weights do not match their hash")
+    return policy
+
+
+def describe(path: Path) -> dict[str, Any] | None:
+    """What a policy file says of itself, None for a zip file that we did not write.
+
+    Raises:
+        HomeostasisError: The file is missing or broken, or written in a newer format.
+    """
+    if not path.is_file():
+        raise HomeostasisError(f"`sb3:PATH` must name a policy file, but {path} is no file")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if _MEMBER not in archive.namelist():
+                return None
+            notes: dict[str, Any] = json.loads(archive.read(_MEMBER))
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        raise HomeostasisError(f"`sb3:PATH` must name a policy file, but {path}: {error}") from error
+    if notes.get("format") != _FORMAT:
+        raise HomeostasisError(
+            f"{path} has policy format {notes.get('format')!r}, this version reads {_FORMAT}"
+        )
+    return notes
+
+
+def load_any(path: str | Path, task: Task, algorithm: str | None = None) -> Policy:
+    """Load a policy file, ours or any of Stable-Baselines3.
+
+    Args:
+        path: The zip file.
+        task: The seat it is wanted for.
+        algorithm: Name of the algorithm, for a zip file that does not say it.
+
+    Raises:
+        HomeostasisError: The file is missing, broken, of another major version, or made for other spaces.
+    """
+    path = Path(path).expanduser()
+    if describe(path) is not None:
+        policy = load_policy(path)
+        assert policy.spec is not None
+        if policy.spec.env_id != task.env_id:
+            raise HomeostasisError(
+                f"{path} was trained in {policy.spec.env_id}, but the task is {task.env_id}"
+            )
+        return policy
+    return _load_foreign(path, algorithm)
+
+
+def _load_foreign(path: Path, algorithm: str | None) -> Policy:
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        if "data" not in names or "policy.pth" not in names:
+            raise HomeostasisError(
+                f"{path} is no model of Stable-Baselines3: it has no `data` and `policy.pth`"
+            )
+        keys = json.loads(archive.read("data"))
+        saved = (
+            archive.read("_stable_baselines3_version").decode().strip()
+            if "_stable_baselines3_version" in names
+            else "unknown"
+        )
+    here = versions()["stable-baselines3"]
+    if saved.split(".")[0] != here.split(".")[0]:
+        raise HomeostasisError(
+            f"{path} was saved with Stable-Baselines3 {saved}, which {here} does not read reliably; "
+            f"install stable-baselines3 {saved} or train again"
+        )
+    name = algorithm or _guess_algorithm(keys)
+    if name not in ALGORITHMS:
+        raise HomeostasisError(
+            f"`algorithm` must be one of {', '.join(ALGORITHMS)}, got {name!r} ({path} does not say it)"
+        )
+    warnings.warn(
+        f"{path} was not written by homeostasis-gym. Files of Stable-Baselines3 are pickles, and loading one "
+        "can run any code that its author put inside: load only files that you trust",
+        UntrustedFileWarning,
+        stacklevel=4,
+    )
+    try:
+        model = algorithm_class(name).load(path, device="cpu")
+    except Exception as error:  # whatever an unpickled file may raise
+        raise HomeostasisError(f"{path} cannot be loaded as {name}: {error}") from error
+    return Policy(
+        model.policy,
+        model.observation_space,
+        model.action_space,
+        False,
+        notes={"versions": {"stable-baselines3": saved}},
+    )
+
+
+def _guess_algorithm(keys: Mapping[str, Any]) -> str | None:
+    """Tell the algorithm from the names of the settings that its file holds."""
+    if "exploration_fraction" in keys:
+        return "DQN"
+    if "target_entropy" in keys:
+        return "SAC"
+    if "clip_range" in keys:
+        recurrent = "_last_lstm_states" in keys or "lstm" in str(keys.get("policy_class", "")).lower()
+        return "RecurrentPPO" if recurrent else "PPO"
+    return "A2C" if "gae_lambda" in keys else None
+
+
+def weights_hash(network: torch.nn.Module) -> str:
+    """SHA-256 over names and values of all weights."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(tensor.detach().cpu().numpy()).tobytes())
+    return digest.hexdigest()
+
+
+def _as_seen(observation: NDArray[np.float64]) -> NDArray[Any]:
+    return observation
+
+
+def _units_of(space: gym.Space[Any], objectives: int) -> Any:
+    """The function from an action of the policy's space to counts of units per objective."""
+    if isinstance(space, gym.spaces.MultiDiscrete) and space.shape == (objectives,):
+        return lambda action: np.asarray(action, dtype=np.int64)
+    if isinstance(space, gym.spaces.Box) and space.shape == (objectives,):
+        return lambda action: np.rint(np.clip(action, space.low, space.high)).astype(np.int64)
+    if isinstance(space, gym.spaces.Discrete):
+        base = round(int(space.n) ** (1 / objectives))
+        if base**objectives == space.n:
+            place = base ** np.arange(objectives - 1, -1, -1)
+            return lambda action: int(action) // place % base
+    raise HomeostasisError(
+        f"the policy chooses from {space}, which does not stand for counts of {objectives} objectives"
+    )

@@ -1,0 +1,185 @@
+"""Our native vector environment as a Stable-Baselines3 `VecEnv`: all lanes in one call of the kernel.
+
+Stable-Baselines3 does not take Gymnasium's vector environments. This thin adapter makes one of ours fit:
+seeding reaches every lane, ``terminal_observation`` and ``TimeLimit.truncated`` stand where the algorithms
+look for them, and the vector reward stays in every lane's info.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.spaces import Box
+from gymnasium.vector import AutoresetMode
+from numpy.typing import NDArray
+from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
+
+from homeostasis_gym.core.benchmark import Benchmark
+from homeostasis_gym.envs.vector import HomeostasisVectorEnv
+from homeostasis_gym.errors import HomeostasisError
+
+__all__ = ["HomeostasisVecEnv"]
+
+_SINGLE = {
+    "observation_space": "single_observation_space",
+    "action_space": "single_action_space",
+    "reward_space": "single_reward_space",
+}
+
+
+class HomeostasisVecEnv(VecEnv):
+    """A native vector environment for Stable-Baselines3.
+
+    Args:
+        env: Native vector environment with a scalarised reward and ``autoreset_mode="SameStep"``.
+        normalize: Show the agent ``benchmark.normalize(observation)`` in place of the raw observation:
+            float32 numbers of about unit size.
+        reward_scale: Factor on the scalarised reward. The learner only sees rewards of about unit size
+            well; `info` keeps the vector reward unscaled.
+
+    Raises:
+        HomeostasisError: The environment gives vector rewards or resets in another way.
+    """
+
+    def __init__(
+        self, env: HomeostasisVectorEnv, *, normalize: bool = False, reward_scale: float = 1.0
+    ) -> None:
+        if not isinstance(env, HomeostasisVectorEnv):
+            raise HomeostasisError(
+                f"`env` must be a native vector environment of homeostasis-gym, got {env!r}"
+            )
+        if env.autoreset_mode is not AutoresetMode.SAME_STEP:
+            raise HomeostasisError(
+                f"`env` must be made with autoreset_mode='SameStep', got {env.autoreset_mode.value!r}"
+            )
+        if not (np.isfinite(reward_scale) and reward_scale > 0):
+            raise HomeostasisError(f"`reward_scale` must be finite and above 0, got {reward_scale!r}")
+        self.env = env
+        self.reward_scale = float(reward_scale)
+        self._see: Callable[[NDArray[np.float64]], NDArray[Any]] = np.ascontiguousarray
+        space: gym.Space[Any] = env.single_observation_space
+        if normalize:
+            space = normalized_space(env.benchmark)
+            self._see = normalizer(env.benchmark)
+        self._actions: NDArray[Any] | None = None
+        super().__init__(env.num_envs, space, env.single_action_space)
+
+    def reset(self) -> NDArray[Any]:
+        """Start every lane over, with the seeds given to `seed` and the options given to `set_options`."""
+        seeds = None if all(s is None for s in self._seeds) else list(self._seeds)
+        observation, _ = self.env.reset(seed=seeds, options=self._merged_options())
+        self.reset_infos = [{} for _ in range(self.num_envs)]
+        self._reset_seeds()
+        self._reset_options()
+        return self._see(observation)
+
+    def step_async(self, actions: NDArray[Any]) -> None:
+        """Take the actions of all lanes; `step_wait` executes them."""
+        self._actions = actions
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Run one step of every lane; a lane whose episode ends starts over in the same step."""
+        observation, reward, terminated, truncated, info = self.env.step(self._actions)
+        if reward.ndim != 1:
+            raise HomeostasisError(
+                "`env` must be made with `scalarization`: Stable-Baselines3 learns from one number"
+            )
+        vectors, noise, invalid = info["vector_reward"], info["noise"], info["invalid_action"]
+        dones = terminated | truncated
+        if dones.any():
+            # What the ended lanes reported moved to `final_info`; everything else stayed.
+            final = info["final_info"]
+            vectors = np.where(dones[:, np.newaxis], final["vector_reward"], vectors)
+            noise = np.where(dones[:, np.newaxis], final["noise"], noise)
+            invalid = np.where(dones, final["invalid_action"], invalid)
+        infos: list[dict[str, Any]] = [
+            {"vector_reward": v, "noise": n, "invalid_action": i, "TimeLimit.truncated": False}
+            for v, n, i in zip(
+                np.ascontiguousarray(vectors),
+                np.ascontiguousarray(noise),
+                invalid.tolist(),
+                strict=True,
+            )
+        ]
+        lanes = np.flatnonzero(dones)
+        if len(lanes):
+            last = self._see(np.stack(info["final_obs"][lanes]))
+            for lane, seen in zip(lanes.tolist(), last, strict=True):
+                infos[lane]["terminal_observation"] = seen
+                infos[lane]["TimeLimit.truncated"] = bool(truncated[lane] and not terminated[lane])
+        scaled = (reward * self.reward_scale).astype(np.float32)
+        return self._see(observation), scaled, dones, infos
+
+    def close(self) -> None:
+        """Release the environment."""
+        self.env.close()
+
+    def get_images(self) -> Sequence[NDArray[np.uint8] | None]:
+        """One picture per lane, None without ``render_mode="rgb_array"``."""
+        if self.render_mode != "rgb_array":
+            return [None] * self.num_envs
+        return list(self.env.render() or ())
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        """An attribute as each lane's own environment would give it."""
+        value = getattr(self.env, _SINGLE.get(attr_name, attr_name))
+        return [value for _ in self._get_indices(indices)]
+
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        """Set an attribute of all lanes; a lane has none of its own.
+
+        Raises:
+            HomeostasisError: `indices` leaves lanes out.
+        """
+        self._all_lanes(indices)
+        setattr(self.env, attr_name, value)
+
+    def env_method(
+        self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
+    ) -> list[Any]:
+        """Call a method of the vector environment once; every lane gets the same answer.
+
+        Raises:
+            HomeostasisError: `indices` leaves lanes out.
+        """
+        self._all_lanes(indices)
+        answer = getattr(self.env, method_name)(*method_args, **method_kwargs)
+        return [answer] * self.num_envs
+
+    def env_is_wrapped(
+        self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None
+    ) -> list[bool]:
+        """Always False: the lanes are no environments that could be wrapped one by one."""
+        return [False for _ in self._get_indices(indices)]
+
+    def _all_lanes(self, indices: VecEnvIndices) -> None:
+        chosen = sorted(self._get_indices(indices))
+        if chosen != list(range(self.num_envs)):
+            raise HomeostasisError(
+                f"`indices` must name all {self.num_envs} lanes, which share one object, got {chosen}"
+            )
+
+    def _merged_options(self) -> dict[str, Any] | None:
+        names = {name for options in self._options for name in options}
+        if not names:
+            return None
+        if names != {"noise"} or any("noise" not in options for options in self._options):
+            raise HomeostasisError(
+                f"`options` must give every lane a `noise` path and nothing else, got {sorted(names)}"
+            )
+        return {"noise": np.stack([np.asarray(options["noise"]) for options in self._options])}
+
+
+def normalized_space(benchmark: Benchmark) -> Box:
+    """The space of what an agent with ``normalize=True`` sees."""
+    low, high = benchmark.normalized_bounds
+    return Box(np.asarray(low, np.float32), np.asarray(high, np.float32), dtype=np.float32)
+
+
+def normalizer(benchmark: Benchmark) -> Callable[[NDArray[np.float64]], NDArray[np.float32]]:
+    """The function from observations (..., observation_dim) to what a learner sees (..., features)."""
+    return lambda observation: np.ascontiguousarray(benchmark.normalize(observation), dtype=np.float32)
