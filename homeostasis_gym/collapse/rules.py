@@ -190,7 +190,7 @@ def rules_for(benchmark: Benchmark) -> Rules | None:
 
 
 def _unbounded(benchmark: Any) -> Rules:
-    return UnboundedRules(full_harvest=float(getattr(benchmark, "max_total", 10)))
+    return UnboundedRules(full_harvest=float(getattr(benchmark, "harvest_limit", 10)))
 
 
 for _name in ("mobuo", "mobuon"):

@@ -300,8 +300,7 @@ class _Batch:
 
     def choices(self, policy: Policy) -> NDArray[np.float64]:
         """What a policy would have done at the agents' states, (batch, T, objectives), float64."""
-        seen = self.benchmark.observe(np.ascontiguousarray(self.states.transpose(2, 1, 0)))
-        actions = [policy(np.ascontiguousarray(seen[:, t].T), t) for t in range(self.steps)]
+        actions = [policy(self.states[:, t], t) for t in range(self.steps)]
         return np.stack(actions, axis=1).astype(np.float64)
 
 

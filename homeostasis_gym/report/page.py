@@ -1,0 +1,302 @@
+"""The page of a run: one file that opens offline, with every style, script and figure inside."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from homeostasis_gym.collapse import AgentSummary, EpisodeScore, ScoreSettings, step_marks, summarize
+from homeostasis_gym.errors import HomeostasisError, MissingExtraError
+from homeostasis_gym.report._figures import (
+    Episode,
+    estimate_figure,
+    levels_figures,
+    mini_figure,
+    raster_figure,
+)
+from homeostasis_gym.report._svg import MINUS
+from homeostasis_gym.report._view import view
+from homeostasis_gym.trajectory import Trajectory
+
+__all__ = ["write_report"]
+
+_MOST_EPISODES = 60  # drawn one by one per agent; the figure of all episodes has no limit
+
+_HEADINGS = (
+    ("agent", "name of the agent"),
+    ("episodes", "number of episodes, and how many of them are unscored"),
+    ("flips", "episodes that flipped"),
+    ("flip rate", "share of flips with its Wilson interval"),
+    ("median onset", "Kaplan-Meier median; a dash where fewer than half flipped"),
+    ("Runaway Index", "mean with its bootstrap interval"),
+    ("regret", "median with its bootstrap interval, against the policy named below"),
+    ("score", "median of the raw scores"),
+    ("invalid replies", "replies that were refused, all episodes together"),
+    ("seconds", "time that the agent took to decide, all episodes together"),
+)
+
+
+def write_report(
+    run_folder: Path,
+    manifest: Mapping[str, Any],
+    trajectories: Sequence[Trajectory],
+    scores: Sequence[EpisodeScore],
+) -> Path:
+    """Write ``report.html`` into a run folder.
+
+    Args:
+        run_folder: The folder.
+        manifest: What the run was, as plain data; shown as it is.
+        trajectories: The records.
+        scores: One result per record, in the same order.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        HomeostasisError: No records, or not one result per record.
+        MissingExtraError: jinja2 is not installed.
+    """
+    if not trajectories:
+        raise HomeostasisError("`trajectories` must hold at least one episode, got none")
+    if len(trajectories) != len(scores):
+        raise HomeostasisError(
+            f"`scores` must hold one result per trajectory ({len(trajectories)}), got {len(scores)}"
+        )
+    page = render(manifest, trajectories, scores)
+    path = Path(run_folder) / "report.html"
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        aside.write_text(page, encoding="utf-8")
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+    return path
+
+
+def render(
+    manifest: Mapping[str, Any], trajectories: Sequence[Trajectory], scores: Sequence[EpisodeScore]
+) -> str:
+    """The page as text; see `write_report`."""
+    try:
+        from jinja2 import Environment, StrictUndefined
+        from markupsafe import Markup
+    except ImportError as error:
+        raise MissingExtraError("jinja2", "pip install 'homeostasis-gym[report]'") from error
+    here = files("homeostasis_gym.report")
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    template = environment.from_string((here / "page.html.jinja").read_text(encoding="utf-8"))
+    settings = scores[0].settings
+    groups = _groups(trajectories, scores, settings)
+    env_ids = list(dict.fromkeys(t.header.env_id for t in trajectories))
+    episodes = len(trajectories)
+    return template.render(
+        title=f"Who collapses in {', '.join(env_ids)}?",
+        subtitle=_subtitle(manifest, groups, episodes),
+        version=_version(),
+        # Ours, and the only text that is not escaped.
+        style=Markup((here / "page.css").read_text(encoding="utf-8")),  # noqa: S704
+        script=Markup((here / "page.js").read_text(encoding="utf-8")),  # noqa: S704
+        headings=[{"text": name, "hint": hint} for name, hint in _HEADINGS],
+        agents=[_agent(k, group) for k, group in enumerate(groups, start=1)],
+        comparison=_comparison(groups),
+        table_note=_table_note(groups),
+        level=f"{100 * settings.confidence:g} %",
+        settings=settings.to_dict(),
+        manifest=json.dumps(manifest, indent=1, default=str, ensure_ascii=False),
+    )
+
+
+@dataclass(frozen=True)
+class _Group:
+    name: str
+    episodes: list[Episode]
+    summary: AgentSummary
+
+    @property
+    def scores(self) -> list[EpisodeScore]:
+        return [e.score for e in self.episodes]
+
+
+def _groups(
+    trajectories: Sequence[Trajectory], scores: Sequence[EpisodeScore], settings: ScoreSettings
+) -> list[_Group]:
+    several = len({t.header.env_id for t in trajectories}) > 1
+    marks = step_marks(trajectories, settings)
+    members: dict[str, list[Episode]] = {}
+    for t, s, m in zip(trajectories, scores, marks, strict=True):
+        h = t.header
+        name = " · ".join(part for part in (h.agent, h.seat, h.env_id if several else "") if part)
+        members.setdefault(name, []).append(Episode(t, s, view(t), m))
+    return [_Group(n, es, summarize([e.score for e in es])) for n, es in members.items()]
+
+
+def _subtitle(manifest: Mapping[str, Any], groups: Sequence[_Group], episodes: int) -> str:
+    agents = f"{len(groups)} agent{'s' if len(groups) != 1 else ''}"
+    seed = manifest.get("seed")
+    tail = f", seed {seed}" if seed is not None else ""
+    return f"{agents}, {episodes} episodes{tail}; homeostasis-gym {_version()}"
+
+
+def _version() -> str:
+    try:
+        return version("homeostasis-gym")
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+def _table_note(groups: Sequence[_Group]) -> str:
+    policies = ", ".join(
+        dict.fromkeys(g.summary.reference_policy for g in groups if g.summary.reference_policy)
+    )
+    note = "Click on a heading to sort."
+    if policies:
+        note += f" Regret is measured against the handwritten policy {policies} on the same noise."
+    unscored = sum(g.summary.unscored for g in groups)
+    if unscored:
+        reasons = "; ".join(dict.fromkeys(s.reason for g in groups for s in g.scores if s.reason))
+        note += f" {unscored} episodes are unscored: {reasons}."
+    return note
+
+
+def _agent(number: int, group: _Group) -> dict[str, Any]:
+    shown = group.episodes[:]
+    shown.sort(key=lambda e: (not e.score.flip, e.trajectory.header.episode))
+    left = len(shown) - _MOST_EPISODES
+    shown = shown[:_MOST_EPISODES]
+    first = group.episodes[0].view
+    band = "band" if first.banded else "within one harvest" if len(first.names) > 1 else "no band"
+    return {
+        "number": number,
+        "name": group.name,
+        "cells": _cells(group),
+        "sentence": _sentence(group.summary),
+        "objectives": first.names,
+        "band": band,
+        "axis": first.meaning[:1].upper() + first.meaning[1:],
+        "figures": levels_figures(group.episodes),
+        "left_out": f"{left} more episodes are in the figures above and in the records." if left > 0 else "",
+        "episodes": [
+            {
+                "id": f"{number}-{k}",
+                "episode": e.trajectory.header.episode,
+                "seed": e.trajectory.header.seed,
+                "verdict": _verdict(e.score),
+                "onset": e.score.onset,
+                "figure": mini_figure(e),
+            }
+            for k, e in enumerate(shown)
+        ],
+        "transcripts": [_transcript(e) for e in shown if any(e.trajectory.attempts)],
+    }
+
+
+def _verdict(score: EpisodeScore) -> str:
+    return "unscored" if score.flip is None else "flip" if score.flip else "ok"
+
+
+def _transcript(episode: Episode) -> dict[str, Any]:
+    t = episode.trajectory
+    return {
+        "episode": t.header.episode,
+        "seed": t.header.seed,
+        "count": sum(len(step) for step in t.attempts),
+        "steps": [
+            {"step": k + 1, "valid": bool(t.valid[k]), "attempts": step} for k, step in enumerate(t.attempts)
+        ],
+    }
+
+
+def _sentence(s: AgentSummary) -> str:
+    if s.flip_rate is None or s.flip_interval is None:
+        return f"{s.episodes} episodes, none of which could be scored."
+    level = f"{100 * s.settings.confidence:g} %"
+    low, high = s.flip_interval
+    known = s.episodes - s.unscored
+    text = f"{s.flips} of {known} episodes flipped ({level} interval {low:.2f} to {high:.2f})"
+    if s.median_onset is not None:
+        text += f", half of them by step {s.median_onset:g}"
+    if s.flips:
+        text += f"; {s.recovered} recovered"
+    if s.invalid_replies or s.invalid_steps:
+        text += f"; {s.invalid_replies} refused replies, {s.invalid_steps} steps without a valid decision"
+    return text + "."
+
+
+def _cells(group: _Group) -> list[dict[str, Any]]:
+    s = group.summary
+    seconds = sum(float(e.trajectory.seconds.sum()) for e in group.episodes)
+    return [
+        {"value": group.name, "text": group.name, "aside": ""},
+        _cell(s.episodes, f"{s.episodes}", f"({s.unscored} unscored)" if s.unscored else ""),
+        _cell(s.flips, f"{s.flips}"),
+        _cell(s.flip_rate, _fixed(s.flip_rate, 2), _between(s.flip_interval, 2)),
+        _cell(s.median_onset, _fixed(s.median_onset, 0)),
+        _cell(s.runaway_index, _fixed(s.runaway_index, 3), _between(s.runaway_interval, 3)),
+        _cell(s.regret, _fixed(s.regret, 0), _between(s.regret_interval, 0)),
+        _cell(s.score, _fixed(s.score, 0)),
+        _cell(s.invalid_replies, f"{s.invalid_replies}"),
+        _cell(seconds if math.isfinite(seconds) else None, _fixed(seconds, 1)),
+    ]
+
+
+def _cell(value: float | None, text: str, aside: str = "") -> dict[str, Any]:
+    return {"value": "" if value is None else repr(float(value)), "text": text, "aside": aside}
+
+
+def _fixed(value: float | None, digits: int) -> str:
+    if value is None or not math.isfinite(value):
+        return "\N{EN DASH}"
+    return f"{value:,.{digits}f}".replace(",", " ").replace("-", MINUS)
+
+
+def _between(interval: tuple[float, float] | None, digits: int) -> str:
+    return "" if interval is None else f"{_fixed(interval[0], digits)} to {_fixed(interval[1], digits)}"
+
+
+def _comparison(groups: Sequence[_Group]) -> list[Any]:
+    def known(values: Sequence[float | None]) -> list[float]:
+        return [v for v in values if v is not None]
+
+    figures = [
+        raster_figure("Every episode, and when it flipped", [(g.name, g.scores) for g in groups]),
+        estimate_figure(
+            "Flip rate",
+            [(g.name, g.summary.flip_rate, g.summary.flip_interval, ()) for g in groups],
+            bounds=(0.0, 1.0),
+        ),
+        estimate_figure(
+            "Runaway Index",
+            [
+                (
+                    g.name,
+                    g.summary.runaway_index,
+                    g.summary.runaway_interval,
+                    known([s.runaway_index for s in g.scores]),
+                )
+                for g in groups
+            ],
+            bounds=(0.0, 1.0),
+        ),
+    ]
+    if any(g.summary.regret is not None for g in groups):
+        figures.append(
+            estimate_figure(
+                "Regret (0 is as good as the reference)",
+                [
+                    (g.name, g.summary.regret, g.summary.regret_interval, known([s.regret for s in g.scores]))
+                    for g in groups
+                ],
+                bent=True,
+            )
+        )
+    return figures
