@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,20 @@ from homeostasis_gym.agent import Decision, Task, no_op
 from homeostasis_gym.core.benchmark import Benchmark
 from homeostasis_gym.errors import HomeostasisError
 
-__all__ = ["CopyLast", "Maximiser", "NoOp", "Rule", "base_stock", "handwritten", "restore", "rule"]
+__all__ = [
+    "CopyLast",
+    "Maximiser",
+    "NoOp",
+    "Rule",
+    "anticipate",
+    "base_stock",
+    "cap_first",
+    "handwritten",
+    "keep_stock",
+    "restore",
+    "rule",
+    "water_filling",
+]
 
 
 class Rule:
@@ -53,14 +66,22 @@ def handwritten(task: Task) -> Rule:
     return Rule(task, _benchmark(task, "agent 'handwritten'").reference_policy)
 
 
-def restore(task: Task) -> Rule:
-    """Bring every level back to its target."""
-    return Rule(task, "restore")
+def _named(policy: str) -> Callable[[Task], Rule]:
+    """A factory for one policy, so that it can be an entry point of its own."""
+
+    def factory(task: Task) -> Rule:
+        return Rule(task, policy)
+
+    factory.__doc__ = f"The handwritten policy {policy!r}."
+    return factory
 
 
-def base_stock(task: Task) -> Rule:
-    """Fill every level to the lowest stock from which noise alone cannot leave the band."""
-    return Rule(task, "base-stock")
+restore = _named("restore")
+base_stock = _named("base-stock")
+anticipate = _named("anticipate")
+water_filling = _named("water-filling")
+keep_stock = _named("keep-stock")
+cap_first = _named("cap-first")
 
 
 class NoOp:
