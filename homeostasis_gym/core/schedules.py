@@ -180,18 +180,16 @@ def front_loaded(steps: int, share: float, length: int, agent: int = 0) -> Sched
     if agent not in (0, 1):
         raise HomeostasisError(f"`agent` must be 0 or 1, got {agent}")
     turns = (np.arange(steps) % 2).astype(np.int8)
-    # An even spread: the favoured agent has its turn whenever its entitlement passes a whole number.
-    # Rounded first, since 0.6 * 5 is not 3 in binary.
-    entitled = np.floor(np.round(share * np.arange(length + 1), 9))
+    # An even spread: the favoured agent has its turn whenever its entitlement, rounded, grows.
+    # Halves go up; 0.6 * 5 is not 3 in binary, hence the inner rounding.
+    entitled = np.floor(np.round(share * np.arange(length + 1), 9) + 0.5)
     turns[:length] = (np.diff(entitled) == 0).astype(np.int8)
     if length:
         turns[-length:] = 1 - turns[:length][::-1]
     return turns if agent == 0 else (1 - turns).astype(np.int8)
 
 
-def missed_and_repaid(
-    steps: int, missed: int, at: int, repaid_at: int, agent: int = 1
-) -> Schedule:
+def missed_and_repaid(steps: int, missed: int, at: int, repaid_at: int, agent: int = 1) -> Schedule:
     """Two agents alternate; one misses a run of its turns and is given as many back later.
 
     The missed turns go to the other agent, whose own turns repay them: the totals stay equal.
@@ -281,17 +279,18 @@ def schedule_source(
     if name in drawn:
         draw = drawn[name]
         return lambda seeds: draw(seeds, steps, agents)
-    if name in ("front_loaded", "missed_and_repaid"):
-        if agents != 2:
-            raise HomeostasisError(f"schedule {name} is for 2 agents, got {agents}")
-        turns = {"front_loaded": front_loaded, "missed_and_repaid": missed_and_repaid}[name](
-            steps, **chosen
-        )
+    if name in ("front_loaded", "missed_and_repaid") and agents != 2:
+        raise HomeostasisError(f"schedule {name} is for 2 agents, got {agents}")
+    if name == "front_loaded":
+        turns = front_loaded(steps, **chosen)
+    elif name == "missed_and_repaid":
+        turns = missed_and_repaid(steps, **chosen)
     elif name == "thue_morse":
         turns = thue_morse(steps, agents)
+    elif name == "blocks":
+        turns = blocks(steps, agents=agents, **chosen)
     else:
-        make = {"alternating": alternating, "blocks": blocks}[name]
-        turns = make(steps, agents=agents, **chosen)
+        turns = alternating(steps, agents, **chosen)
     return lambda seeds: np.broadcast_to(turns, (len(seeds), steps))
 
 

@@ -36,7 +36,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 #: Runs that are advanced together: their state stays in the first-level cache.
-BLOCK: Final = 128
+BLOCK: Final = 256
 
 UTILITIES: Final = {
     "linear": 0,
@@ -164,7 +164,8 @@ def _log(y: Floats, bits: Ints, out: Floats) -> None:
         k_float = out[i]
         f = y[i] - 1.0
         half = 0.5 * f * f
-        s = f / (2.0 + f)
+        # Not the operator: Numba gives that one Python's check for a zero, and the loop a branch.
+        s = np.divide(f, 2.0 + f)
         z = s * s
         tail = z * (_L1 + z * (_L2 + z * (_L3 + z * (_L4 + z * (_L5 + z * (_L6 + z * _L7))))))
         out[i] = k_float * _LN2_HIGH - ((half - (s * (half + tail) + k_float * _LN2_LOW)) - f)
@@ -229,7 +230,7 @@ def _utilities(
                         u[a, j, b] = -0.01 * off * off
     else:
         for i in range(n):
-            out[i] = v[i] / (1.0 + abs(v[i]))
+            out[i] = np.divide(v[i], 1.0 + abs(v[i]))
 
 
 @formula
@@ -312,33 +313,16 @@ def _draw(n: int, words: NDArray[np.uint8], cursor: Ints, b: int) -> int:
 
 
 @formula
-def _pick_greatest(
-    score: Floats, words: NDArray[np.uint8], cursor: Ints, b: int
-) -> tuple[int, int]:
-    """Index of the greatest score, and how many were as good; among those one is drawn.
-
-    As good means inside the tolerance of `numpy.isclose`.
-    """
-    best = score[0]
-    k = 0
-    for j in range(1, score.size):
-        if score[j] > best:
-            best = score[j]
-            k = j
-    tolerance = 1e-8 + 1e-5 * abs(best)
-    tied = 0
+def _settle(score: Floats, least: float, nth: int) -> int:
+    """Index of the `nth` score that is at least `least`."""
+    found = 0
     for j in range(score.size):
-        if best - score[j] <= tolerance:
-            tied += 1
-    if tied == 1:
-        return k, 1
-    nth = _draw(tied, words, cursor, b)
-    for j in range(score.size):
-        if best - score[j] <= tolerance:
+        if score[j] >= least:
             if nth == 0:
-                return j, tied
+                return j
             nth -= 1
-    return k, tied
+            found = j
+    return found
 
 
 @formula
@@ -383,19 +367,21 @@ def _look_ahead(
 
 
 @formula
-def _choose(
+def _correct(
     g: Graph,
     t: int,
+    apply: bool,
+    who: NDArray[np.int8],
+    picks: NDArray[np.int8],
     v: Floats,
     u: Floats,
-    a: int,
-    b: int,
-    forced: int,
+    last: Floats,
     turns: Ints,
     memory: Floats,
-    last: Floats,
     words: NDArray[np.uint8],
     cursor: Ints,
+    index: NDArray[np.int8],
+    tied: NDArray[np.int8],
     amounts: Floats,
     score: Floats,
     v1: Floats,
@@ -406,74 +392,96 @@ def _choose(
     scratch1: Floats,
     bits1: Ints,
     logs1: Floats,
-) -> tuple[int, int]:
-    """Write agent `a`'s correction in run `b` into `amounts`; return the value and how many tied.
+) -> None:
+    """Choose the correction of agent ``who[b]`` in every run b, and apply it if asked to.
 
-    The value is -1 where nothing was chosen or the correction is spread over several values.
+    The value goes to `index` (-1 where nothing was chosen or several were corrected), how many
+    values were equally good to `tied`, and what the correction adds to ``amounts[value, run]``.
     """
-    n_values = v.shape[1]
-    for j in range(n_values):
-        amounts[j] = 0.0
-    strategy = g.strategy[a]
-    if strategy == _NONE and forced < 0:
-        return -1, 0
-    if strategy == _PROPORTIONAL and forced < 0:
-        total = 0.0
+    n_agents, n_values, n_runs = v.shape
+    for b in range(n_runs):
+        a = int(who[b])
+        index[b] = -1
+        tied[b] = 0
         for j in range(n_values):
-            score[j] = _deviation(v[a, j, b], g.low[j], g.high[j])
-            total += abs(score[j])
-        if total > 0.0:
-            # A share never overshoots: it is the deviation itself once these sum to less than a step.
-            factor = min(g.max_step / total, 1.0)
+            amounts[j, b] = 0.0
+        if a < 0:
+            continue
+        turn = turns[a, b]
+        if apply:
+            turns[a, b] = turn + 1
+        strategy = g.strategy[a]
+        k = int(picks[b]) if picks.size else -1
+        if k < 0:
+            if strategy == _NONE:
+                continue
+            if strategy == _PROPORTIONAL:
+                total = 0.0
+                for j in range(n_values):
+                    total += abs(_deviation(v[a, j, b], g.low[j], g.high[j]))
+                if total > 0.0:
+                    # Never overshoots: once all deviations sum to less than a step, all are undone.
+                    factor = min(g.max_step / total, 1.0)
+                    for j in range(n_values):
+                        amounts[j, b] = -factor * _deviation(v[a, j, b], g.low[j], g.high[j])
+                        if apply:
+                            v[a, j, b] += amounts[j, b]
+                continue
+            if strategy == _ROUND_ROBIN:
+                k = turn % n_values
+                tied[b] = 1
+            elif strategy == _RANDOM:
+                k = _draw(n_values, words, cursor, b)
+                tied[b] = n_values
+        if k < 0:
+            if strategy == _LOOKAHEAD:
+                _look_ahead(g, t, v, u, a, b, score, v1, u1, old1, clipped1, change1, scratch1, bits1, logs1)
+            best = -np.inf
             for j in range(n_values):
-                amounts[j] = -factor * score[j]
-        return -1, 0
-    tied = 1
-    if forced >= 0:
-        k = forced
-    elif strategy == _ROUND_ROBIN:
-        k = turns[a, b] % n_values
-    elif strategy == _RANDOM:
-        k = _draw(n_values, words, cursor, b)
-        tied = n_values
-    else:
-        if strategy == _LOOKAHEAD:
-            _look_ahead(
-                g, t, v, u, a, b, score, v1, u1, old1, clipped1, change1, scratch1, bits1, logs1
-            )
-        else:
-            for j in range(n_values):
-                off = _deviation(v[a, j, b], g.low[j], g.high[j])
+                x = v[a, j, b]
+                off = _deviation(x, g.low[j], g.high[j])
+                good = abs(off)
                 if strategy == _BOOSTING:
-                    score[j] = -off
+                    good = -off
                 elif strategy == _THROTTLING:
-                    score[j] = off
+                    good = off
                 elif strategy == _LOWEST_UTILITY:
-                    score[j] = -u[a, j, b]
+                    good = -u[a, j, b]
                 elif strategy == _MEMORY:
-                    score[j] = abs(memory[a, j, b])
+                    good = abs(memory[a, j, b])
+                elif strategy == _LOOKAHEAD:
+                    good = score[j]
                 elif strategy == _FALLING:
-                    score[j] = last[a, j, b] - v[a, j, b]
-                elif strategy == _YIELDING:
-                    # Off target, less what the agent is ahead of the mean of the others.
+                    good = last[a, j, b] - x
+                elif strategy == _YIELDING and n_agents > 1:
+                    # Off target, less what the correction would add to a lead over the others.
                     others = 0.0
-                    for c in range(v.shape[0]):
+                    for c in range(n_agents):
                         if c != a:
                             others += v[c, j, b]
-                    ahead = 0.0
-                    if v.shape[0] > 1:
-                        ahead = v[a, j, b] - others / (v.shape[0] - 1)
-                    score[j] = abs(off) - max(_signed(1.0, -off) * ahead, 0.0)
-                else:
-                    score[j] = abs(off)
-        k, tied = _pick_greatest(score, words, cursor, b)
-    off = _deviation(v[a, k, b], g.low[k], g.high[k])
-    if strategy == _BOOSTING:
-        off = min(off, 0.0)
-    elif strategy == _THROTTLING:
-        off = max(off, 0.0)
-    amounts[k] = -_signed(min(g.max_step, abs(off)), off)
-    return k, tied
+                    ahead = x - others / (n_agents - 1)
+                    good -= max(_signed(1.0, -off) * ahead, 0.0)
+                score[j] = good
+                if good > best:
+                    best = good
+                    k = j
+            # The tolerance of `numpy.isclose`, inside which the reference draws one of the tied.
+            least = best - (1e-8 + 1e-5 * abs(best))
+            n_tied = 0
+            for j in range(n_values):
+                n_tied += 1 if score[j] >= least else 0
+            if n_tied > 1:
+                k = _settle(score, least, _draw(n_tied, words, cursor, b))
+            tied[b] = n_tied
+        off = _deviation(v[a, k, b], g.low[k], g.high[k])
+        if strategy == _BOOSTING:
+            off = min(off, 0.0)
+        elif strategy == _THROTTLING:
+            off = max(off, 0.0)
+        index[b] = k
+        amounts[k, b] = -_signed(min(g.max_step, abs(off)), off)
+        if apply:
+            v[a, k, b] += amounts[k, b]
 
 
 @formula
@@ -552,10 +560,13 @@ def choose_kernel(
     memory: Floats,
     words: NDArray[np.uint8],
     cursor: Ints,
-    index: Ints,
+    index: NDArray[np.int8],
     amounts: Floats,
 ) -> None:
-    """Every agent's correction in every run: `amounts` ``(agents, values, runs)``, `index`."""
+    """What every agent would correct: `index` ``(agents, runs)``, `amounts` ``(agents, values, runs)``.
+
+    Nothing but `cursor` is changed.
+    """
     n_agents, n_values, n_runs = v.shape
     n = n_agents * n_values
     scratch1 = np.empty(n)
@@ -564,36 +575,37 @@ def choose_kernel(
     small = np.empty((4, n_agents, n_values, 1))
     change1 = np.empty(1)
     score = np.empty(n_values)
-    amount = np.empty(n_values)
+    who = np.empty(n_runs, dtype=np.int8)
+    picks = np.empty(0, dtype=np.int8)
+    tied = np.empty(n_runs, dtype=np.int8)
     for a in range(n_agents):
-        for b in range(n_runs):
-            k, _ = _choose(
-                g,
-                t,
-                v,
-                u,
-                a,
-                b,
-                -1,
-                turns,
-                memory,
-                last,
-                words,
-                cursor,
-                amount,
-                score,
-                small[0],
-                small[1],
-                small[2],
-                small[3],
-                change1,
-                scratch1,
-                bits1,
-                logs1,
-            )
-            index[a, b] = k
-            for j in range(n_values):
-                amounts[a, j, b] = amount[j]
+        who[:] = a
+        _correct(
+            g,
+            t,
+            False,
+            who,
+            picks,
+            v,
+            u,
+            last,
+            turns,
+            memory,
+            words,
+            cursor,
+            index[a],
+            tied,
+            amounts[a],
+            score,
+            small[0],
+            small[1],
+            small[2],
+            small[3],
+            change1,
+            scratch1,
+            bits1,
+            logs1,
+        )
 
 
 @kernel
@@ -649,46 +661,35 @@ def record_kernel(
     small = np.empty((4, n_agents, n_values, 1))
     change1 = np.empty(1)
     score = np.empty(n_values)
-    amount = np.empty(n_values)
     for t in range(who.shape[0]):
         _interact(g, start + t, noise[t], v, u, old, clipped, change, scratch, bits, logs)
         _off_target(g, v, memory)
-        for b in range(n_runs):
-            a = who[t, b]
-            index[t, b] = -1
-            tied[t, b] = 0
-            if a < 0:
-                continue
-            k, n_tied = _choose(
-                g,
-                start + t,
-                v,
-                u,
-                a,
-                b,
-                picks[t, b],
-                turns,
-                memory,
-                old,
-                words,
-                cursor,
-                amount,
-                score,
-                small[0],
-                small[1],
-                small[2],
-                small[3],
-                change1,
-                scratch1,
-                bits1,
-                logs1,
-            )
-            turns[a, b] += 1
-            index[t, b] = k
-            tied[t, b] = n_tied
-            for j in range(n_values):
-                v[a, j, b] += amount[j]
-                amounts[t, j, b] = amount[j]
+        _correct(
+            g,
+            start + t,
+            True,
+            who[t],
+            picks[t],
+            v,
+            u,
+            old,
+            turns,
+            memory,
+            words,
+            cursor,
+            index[t],
+            tied[t],
+            amounts[t],
+            score,
+            small[0],
+            small[1],
+            small[2],
+            small[3],
+            change1,
+            scratch1,
+            bits1,
+            logs1,
+        )
         for a in range(n_agents):
             for j in range(n_values):
                 for b in range(n_runs):
@@ -737,10 +738,13 @@ def outcome_kernel(
     small = np.empty((4, n_agents, n_values, 1))
     change1 = np.empty(1)
     score = np.empty(n_values)
-    amount = np.empty(n_values)
     turns = np.zeros((n_agents, n_runs), dtype=np.int64)
     memory = np.zeros_like(v)
     cursor = np.zeros(n_runs, dtype=np.int64)
+    picks = np.empty(0, dtype=np.int8)
+    index = np.empty(n_runs, dtype=np.int8)
+    tied = np.empty(n_runs, dtype=np.int8)
+    amounts = np.empty((n_values, n_runs))
     peak = v.copy()
     spell = np.zeros(v.shape, dtype=np.int32)
     remembers = False
@@ -750,38 +754,30 @@ def outcome_kernel(
         _interact(g, t, noise[t], v, u, old, clipped, change, scratch, bits, logs)
         if remembers:
             _off_target(g, v, memory)
-        for b in range(n_runs):
-            a = who[t, b]
-            if a < 0:
-                continue
-            k, _ = _choose(
-                g,
-                t,
-                v,
-                u,
-                a,
-                b,
-                -1,
-                turns,
-                memory,
-                old,
-                words,
-                cursor,
-                amount,
-                score,
-                small[0],
-                small[1],
-                small[2],
-                small[3],
-                change1,
-                scratch1,
-                bits1,
-                logs1,
-            )
-            turns[a, b] += 1
-            if k >= 0:
-                v[a, k, b] += amount[k]
-            else:
-                for j in range(n_values):
-                    v[a, j, b] += amount[j]
+        _correct(
+            g,
+            t,
+            True,
+            who[t],
+            picks,
+            v,
+            u,
+            old,
+            turns,
+            memory,
+            words,
+            cursor,
+            index,
+            tied,
+            amounts,
+            score,
+            small[0],
+            small[1],
+            small[2],
+            small[3],
+            change1,
+            scratch1,
+            bits1,
+            logs1,
+        )
         _watch(rule, level, hold, t, v, peak, spell, onset)

@@ -107,9 +107,7 @@ class ValueGraphParams:
             object.__setattr__(self, name, tuple(str(one) for one in names))
             names = getattr(self, name)
             if not names or len(set(names)) != len(names):
-                raise HomeostasisError(
-                    f"`{name}` must hold at least one name, each once, got {names}"
-                )
+                raise HomeostasisError(f"`{name}` must hold at least one name, each once, got {names}")
         # Indices are recorded in signed bytes.
         if len(self.agents) > 127 or len(self.values) > 127:
             raise HomeostasisError(
@@ -155,9 +153,7 @@ class ValueGraphParams:
             )
         for one in self.strategies:
             if one not in STRATEGIES:
-                raise UnknownNameError(
-                    f"`rebalancing` must be one of {', '.join(STRATEGIES)}, got {one!r}"
-                )
+                raise UnknownNameError(f"`rebalancing` must be one of {', '.join(STRATEGIES)}, got {one!r}")
 
     def _check_edges(self) -> None:
         if isinstance(self.target, (int, float, np.number)):
@@ -412,7 +408,8 @@ def with_parameter(params: ValueGraphParams, name: str, value: float) -> ValueGr
         if name == "target" and isinstance(params.target, tuple):
             half = (params.target[1] - params.target[0]) / 2
             return replace(params, target=(value - half, value + half))
-        return replace(params, **{name: value})
+        change: dict[str, Any] = {name: value}
+        return replace(params, **change)
     if name == "band":
         middle = sum(params.band) / 2
         if value < 0:
@@ -438,4 +435,5 @@ def with_parameter(params: ValueGraphParams, name: str, value: float) -> ValueGr
     i, j = params.values.index(parts[1]), params.values.index(parts[2])
     matrix = [list(row) for row in getattr(params, matrices[parts[0]])]
     matrix[i][j] = matrix[j][i] = value
-    return replace(params, **{matrices[parts[0]]: tuple(tuple(row) for row in matrix)})
+    changed: dict[str, Any] = {matrices[parts[0]]: matrix}
+    return replace(params, **changed)

@@ -53,7 +53,7 @@ class Simulation(NamedTuple):
         utilities: Utilities after each step's interaction, before its correction: those that act in
             the next interaction. ``(steps, agents, values)``.
         who: Agent corrected at each step, -1 for nobody. ``(steps,)``, int8.
-        index: Value corrected, -1 for none or several. ``(steps,)``, int8.
+        chosen: Value corrected, -1 for none or several. ``(steps,)``, int8.
         amounts: What the correction added to the corrected agent's values. ``(steps, values)``.
         tied: How many values were equally good to correct. ``(steps,)``, int8.
         values0: Levels before the first step. ``(agents, values)``.
@@ -63,7 +63,7 @@ class Simulation(NamedTuple):
     values: Floats
     utilities: Floats
     who: NDArray[np.int8]
-    index: NDArray[np.int8]
+    chosen: NDArray[np.int8]
     amounts: Floats
     tied: NDArray[np.int8]
     values0: Floats
@@ -78,21 +78,21 @@ class CollapseRule:
         rule: ``negative``: the level is below `level`. ``decline``: the level has lost the share
             `level` of the greatest level that it has had so far in the run.
         level: See `rule`; None means 0 for ``negative`` and 0.5 for ``decline``.
-        hold: For how many steps in a row this must hold; the onset is the first of them.
+        hold: For how many steps in a row this must hold; the onset is the first of them. One step
+            below 0 is often undone by the next correction: with ``hold=1`` the rates are higher than
+            the published ones, which the default repeats.
     """
 
     rule: str = "negative"
     level: float | None = None
-    hold: int = 1
+    hold: int = 20
 
     def __post_init__(self) -> None:
         if self.rule not in RULES:
-            raise UnknownNameError(
-                f"collapse `rule` must be one of {', '.join(RULES)}, got {self.rule!r}"
-            )
+            raise UnknownNameError(f"collapse `rule` must be one of {', '.join(RULES)}, got {self.rule!r}")
         if self.level is not None and not np.isfinite(self.level):
             raise HomeostasisError(f"collapse `level` must be finite, got {self.level}")
-        if self.rule == "decline" and not 0.0 < self.threshold:
+        if self.rule == "decline" and not self.threshold > 0.0:
             raise HomeostasisError(
                 f"collapse `level` must be greater than 0 with rule decline, got {self.level}"
             )
@@ -133,15 +133,24 @@ class Outcomes:
     rule: CollapseRule
 
     def agent_onset(self, by: int | None = None) -> NDArray[np.int32]:
-        """Step of every agent's first collapse, 0 for none by step `by`. ``(runs, agents)``."""
+        """First step of every agent's first collapse, 0 for none. ``(runs, agents)``.
+
+        Args:
+            by: Only what could be known by this step counts: the collapse has begun and has lasted as
+                long as the rule asks for. None for the last step.
+        """
         never = np.iinfo(np.int32).max
         first = np.where(self.onset == 0, never, self.onset).min(axis=2)
-        last = self.steps if by is None else by
-        return np.where(first <= last, first, 0).astype(np.int32)
+        return np.where(first <= self.last_onset(by), first, 0).astype(np.int32)
+
+    def last_onset(self, by: int | None = None) -> int:
+        """Last step at which a collapse can have begun that is known by step `by`."""
+        return (self.steps if by is None else by) - self.rule.hold + 1
 
     def collapsed(self, by: int | None = None) -> NDArray[np.int64]:
         """How many agents of each run have collapsed by step `by`. ``(runs,)``."""
-        return np.count_nonzero(self.agent_onset(by), axis=1)
+        count: NDArray[np.int64] = np.count_nonzero(self.agent_onset(by), axis=1)
+        return count
 
     def first_value(self) -> NDArray[np.int64]:
         """Value that collapsed first in every agent, -1 for none. ``(runs, agents)``.
@@ -353,6 +362,7 @@ def outcomes(
     seeds: ArrayLike,
     *,
     rule: CollapseRule | None = None,
+    ties: NDArray[np.uint8] | None = None,
     noise: Floats | None = None,
     threads: int = 1,
 ) -> Outcomes:
@@ -366,7 +376,8 @@ def outcomes(
         schedule: ``(runs, steps)`` or ``(steps,)`` for all, or a function from seeds to it.
         seeds: Seed of every run's ties and noise (and of its schedule, if that is a function).
             ``(runs,)``.
-        rule: What counts as collapse; None for a level below 0.
+        rule: What counts as collapse; None for the default `CollapseRule`.
+        ties: What `tie_bytes` gives for these seeds, to save drawing it again; None draws it.
         noise: Noise path ``(runs, steps, agents, values)``; None draws it if ``params.noise`` is
             not 0.
         threads: How many blocks run at the same time, each on its own core.
@@ -380,6 +391,8 @@ def outcomes(
         raise HomeostasisError(f"`seeds` must be a row of seeds, got shape {all_seeds.shape}")
     if threads < 1:
         raise HomeostasisError(f"`threads` must be at least 1, got {threads}")
+    if ties is not None and (ties.ndim != 2 or len(ties) != len(all_seeds)):
+        raise HomeostasisError(f"`ties` must have one row per seed ({len(all_seeds)}), got {ties.shape}")
     values0, utilities0 = initial_state(params)
     shape = (len(all_seeds), *params.shape)
     onset = np.empty(shape, dtype=np.int32)
@@ -407,7 +420,7 @@ def outcomes(
             u,
             who,
             path,
-            tie_bytes(own, steps),
+            tie_bytes(own, steps) if ties is None else ties[part],
             RULES[rule.rule],
             rule.threshold,
             rule.hold,
@@ -487,8 +500,7 @@ def _indices(name: str, array: NDArray[Any], count: int) -> NDArray[np.int8]:
         raise HomeostasisError(f"`{name}` must hold integers, got {array.dtype}")
     if array.size and not (array.min() >= -1 and array.max() < count):
         raise HomeostasisError(
-            f"`{name}` must hold numbers from -1 to {count - 1}, "
-            f"got {array.min()} to {array.max()}"
+            f"`{name}` must hold numbers from -1 to {count - 1}, got {array.min()} to {array.max()}"
         )
     return np.ascontiguousarray(array, dtype=np.int8)
 
