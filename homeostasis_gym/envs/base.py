@@ -19,7 +19,7 @@ from homeostasis_gym.core.benchmark import (
     out_of_range,
 )
 from homeostasis_gym.core.noise import check_path
-from homeostasis_gym.core.utility import make_scalarization
+from homeostasis_gym.core.utility import DriveReduction, make_utility
 from homeostasis_gym.envs import _rendering
 from homeostasis_gym.envs._actions import ActionCodec
 from homeostasis_gym.envs._noise import NoiseSource
@@ -36,7 +36,7 @@ class HomeostasisEnv(gym.Env[NDArray[np.float64], Any]):
     Args:
         actions: ``multidiscrete``, ``discrete`` (flattened) or ``box``; see `ActionCodec`.
         noise: ``gymnasium`` (from the environment's own generator) or ``bioblue`` (the published stream).
-        scalarization: None for the vector reward; a name or a mapping for `make_scalarization` turns it
+        scalarization: None for the vector reward; a name or a mapping for `make_utility` turns it
             into one number, and the vector goes to ``info["vector_reward"]``.
         render_mode: None, ``ansi`` or ``rgb_array``.
         **parameters: Fields of the benchmark's dataclass.
@@ -66,8 +66,9 @@ class HomeostasisEnv(gym.Env[NDArray[np.float64], Any]):
         self.observation_space, self.reward_space = spaces(self.benchmark)
         self.reward_dim = self.benchmark.reward_dim
         self.reward_names = self.benchmark.reward_names
-        self._scalarize = (
-            None if scalarization is None else make_scalarization(scalarization, self.reward_dim)
+        self.scalarization = scalarization
+        self._utility = (
+            None if scalarization is None else make_utility(scalarization, self.reward_dim, self.benchmark)
         )
         self._source = NoiseSource(self.benchmark, noise, self._own_generator)
         self._generator: np.random.Generator | None = None
@@ -135,6 +136,7 @@ class HomeostasisEnv(gym.Env[NDArray[np.float64], Any]):
                 units = self._codec.units(units, 1)
         else:
             units = self._codec.units(np.asarray(action)[np.newaxis], 1)
+        before = self.state if isinstance(self._utility, DriveReduction) else None
         reward = np.empty((self.reward_dim, 1))
         noise = self._path[step]
         flags = self.benchmark.advance(self._state, units, noise, reward, self._flags)
@@ -155,9 +157,14 @@ class HomeostasisEnv(gym.Env[NDArray[np.float64], Any]):
         observation = self.benchmark.observe(self._state)[:, 0]
         if not self.benchmark.fully_observed:
             info["state"] = self.state
-        if self._scalarize is not None:
+        if self._utility is not None:
             info["vector_reward"] = vector
-            return observation, float(self._scalarize(vector)), terminated, truncated, info
+            if isinstance(self._utility, DriveReduction):
+                assert before is not None
+                number = self._utility(before, self._state[:, 0])
+            else:
+                number = self._utility(vector)
+            return observation, float(number), terminated, truncated, info
         return observation, vector, terminated, truncated, info
 
     @property

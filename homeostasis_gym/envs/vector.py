@@ -21,7 +21,7 @@ from homeostasis_gym.core.benchmark import (
     out_of_range,
 )
 from homeostasis_gym.core.noise import check_path
-from homeostasis_gym.core.utility import make_scalarization
+from homeostasis_gym.core.utility import DriveReduction, make_utility
 from homeostasis_gym.envs import _rendering
 from homeostasis_gym.envs._actions import ActionCodec
 from homeostasis_gym.envs._noise import NoiseSource
@@ -88,8 +88,9 @@ class HomeostasisVectorEnv(VectorEnv[NDArray[np.float64], Any, NDArray[Any]]):
         self.reward_space = batch_space(self.single_reward_space, num_envs)
         self.reward_dim = benchmark.reward_dim
         self.reward_names = benchmark.reward_names
-        self._scalarize = (
-            None if scalarization is None else make_scalarization(scalarization, self.reward_dim)
+        self.scalarization = scalarization
+        self._utility = (
+            None if scalarization is None else make_utility(scalarization, self.reward_dim, benchmark)
         )
 
         self._source = NoiseSource(benchmark, noise, self._generator, num_envs)
@@ -171,6 +172,7 @@ class HomeostasisVectorEnv(VectorEnv[NDArray[np.float64], Any, NDArray[Any]]):
                 )
             units = np.where(waiting[:, np.newaxis], 0, units)
             self._clock[waiting] = 0  # their step is thrown away below; any row of noise will do
+        before = self.state if isinstance(self._utility, DriveReduction) else None
         rewards = np.empty((self.reward_dim, self.num_envs))
         noise = self._source.row(self._clock)
         flags = self.benchmark.advance(self._state, units, noise, rewards, self._flags)
@@ -187,15 +189,20 @@ class HomeostasisVectorEnv(VectorEnv[NDArray[np.float64], Any, NDArray[Any]]):
         self._clock += 1
         truncated = self._clock >= self.benchmark.episode_length
         present = np.ones(self.num_envs, dtype=bool)
+        reward = rewards.T
+        if isinstance(self._utility, DriveReduction):
+            assert before is not None
+            reward = self._utility(before, self._state.T)
+        elif self._utility is not None:
+            reward = self._utility(reward)
         if waiting is not None:
             self._start(np.flatnonzero(waiting), None)
-            for array in (rewards.T, terminated, truncated, info["noise"], info["invalid_action"]):
+            rewards[:, waiting] = 0.0
+            for array in (reward, terminated, truncated, info["noise"], info["invalid_action"]):
                 array[waiting] = 0
             present = ~waiting
-        reward = rewards.T
-        if self._scalarize is not None:
-            info["vector_reward"] = reward
-            reward = self._scalarize(reward)
+        if self._utility is not None:
+            info["vector_reward"] = rewards.T
         for name in list(info):
             info[f"_{name}"] = present.copy()
         if not self.benchmark.fully_observed:
