@@ -8,6 +8,7 @@ way, and both get the same decisions from the same replies.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Generator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homeostasis_agents.llm import prompts
-from homeostasis_agents.llm.client import Client, ContextFullError, Message, Reply, Request
+from homeostasis_agents.llm.client import Client, Constraint, ContextFullError, Message, Reply, Request
 from homeostasis_agents.llm.history import History, HistoryPolicy, Turn
 from homeostasis_agents.llm.parser import Parsing, Reading, ReplyParser
 from homeostasis_agents.llm.prompts import PromptBuilder, PromptSpec
@@ -90,10 +91,9 @@ class LanguageModelAgent:
         labels = prompts.objective_labels(task, settings.prompt.labels)
         self.parser = ReplyParser(labels, limit, settings.prompt.answer, settings.parsing)
         self.prompts = PromptBuilder(task, settings.prompt, self.parser)
-        self._constraint = None
+        self._constraint: Constraint | None = None
         if settings.constrained:
-            self._constraint = self.parser.constraint()
-            forms = {"grammar"} | ({"schema"} if self._constraint.schema is not None else set())
+            forms = {"grammar"} | ({"schema"} if settings.prompt.answer == "json" else set())
             if not forms & client.constraints:
                 wanted = "; answer=json may help" if "schema" in client.constraints else ""
                 raise HomeostasisError(
@@ -156,26 +156,28 @@ class LanguageModelAgent:
             return Decision(None)
         attempts: list[Attempt] = []
         yield from self._summarise(attempts)
+        if self.settings.constrained:
+            self._constraint = self.parser.constraint(self._allowed(observation))
         said = self.prompts.observation(observation, info.get("last_reward"), wasted=self._wasted)
         extra: list[Message] = []  # refused replies and what was said to them, gone after this step
         units: NDArray[np.int64] | None = None
-        reply_text = ""
         for _ in range(self.settings.retries + 1):
             told = extra[-1].content if extra else said
             reply, first = yield from self._ask(said, extra)
-            reply_text = reply.text
-            reading = self._judge(reply_text, observation)
+            reading = self._judge(reply.text, observation)
             attempts.append(reply.attempt(f"{first}{told}", reading.error))
             if reading.units is not None:
                 units = np.asarray(reading.units, dtype=np.int64)
                 break
             extra += [
-                Message("assistant", reply_text[:_SHOWN_OF_REFUSED]),
+                Message("assistant", reply.text[:_SHOWN_OF_REFUSED]),
                 Message("user", self.prompts.feedback(reading.error)),
             ]
         self._wasted = units is None
         self._ended = units is None and self.settings.on_invalid == "end"
-        self._history.append(Turn(said, reply_text[:_SHOWN_OF_REFUSED]))
+        if units is not None:
+            # Refused replies leave no trace in the conversation: a model copies what it finds there.
+            self._history.append(Turn(said, reply.text))
         return Decision(None if units is None else self.task.action(units), tuple(attempts))
 
     # Parts of a step.
@@ -246,6 +248,25 @@ class LanguageModelAgent:
         why = benchmark.why_forbidden(np.asarray(observation), np.asarray(reading.units, dtype=np.int64))
         return Reading(None, why) if why else reading
 
+    def _allowed(self, observation: Any) -> list[tuple[int, ...]] | None:
+        """Every action that the rules allow now, None where there are too many to list."""
+        benchmark = self.task.benchmark
+        if benchmark is None:
+            return None
+        seen, count = np.asarray(observation), len(self.parser.labels)
+
+        def fits(units: tuple[int, ...]) -> bool:
+            return not benchmark.why_forbidden(seen, np.asarray(units, dtype=np.int64))
+
+        if self.parser.limit > _MOST_LISTED and fits((_MOST_LISTED,) + (0,) * (count - 1)):
+            return None
+        most = 0
+        while most < self.parser.limit and fits((most + 1,) + (0,) * (count - 1)):
+            most += 1
+        if (most + 1) ** count > _MOST_LISTED**2:
+            return None
+        return [units for units in itertools.product(range(most + 1), repeat=count) if fits(units)]
+
     def _summarise(self, attempts: list[Attempt]) -> Generator[Request, Reply | ContextFullError, None]:
         turns = self._history.due_for_summary()
         if not turns:
@@ -262,6 +283,9 @@ class LanguageModelAgent:
         self._history.summarise(text, len(turns))
         self._tokens = 0
 
+
+_MOST_LISTED = 50
+"""Most units of one objective up to which a constrained step lists the allowed actions one by one."""
 
 _LONGEST_SUMMARY = 600
 """Characters of the model's own summary that are carried on."""

@@ -135,11 +135,28 @@ class ReplyParser:
             return ", ".join(f"{k}={int(u)}" for k, u in zip(self.labels, units, strict=True))
         return json.dumps(dict(zip(self.labels, map(int, units), strict=True)))
 
-    def constraint(self) -> Constraint:
-        """What a constrained decoder must match to give a strict reply."""
-        # Up to a digit fewer than the limit has can be anything; a full-length number might pass the
-        # limit and is then refused like any other.
-        number = f'number ::= "0" | [1-9] [0-9]{{0,{self._digits - 1}}}'
+    def constraint(self, allowed: Sequence[Sequence[int]] | None = None) -> Constraint:
+        """What a constrained decoder must match to give a strict reply.
+
+        Args:
+            allowed: The only actions that the rules allow at this step, where they can be listed; by
+                default every action of the action space.
+        """
+        schema = None
+        if self.answer == "json":
+            # A schema knows no rule that joins several numbers; what it lets through is judged as ever.
+            most = self.limit if not allowed else max(max(units) for units in allowed)
+            number = {"type": "integer", "minimum": 0, "maximum": most}
+            schema = {
+                "type": "object",
+                "properties": dict.fromkeys(self.labels, number),
+                "required": list(self.labels),
+                "additionalProperties": False,
+            }
+        if allowed:
+            return Constraint("root ::= " + " | ".join(_quoted(self.write(u)) for u in allowed), schema)
+        # A number as long as the limit might still pass it, and is then refused like any other.
+        rules = f'number ::= "0" | [1-9] [0-9]{{0,{self._digits - 1}}}\n'
         if self.answer == "list":
             root = ' ", " '.join(["number"] * len(self.labels))
         elif self.answer == "labelled":
@@ -147,15 +164,7 @@ class ReplyParser:
         else:
             pairs = ' ", " '.join(f"{_quoted(json.dumps(label) + ': ')} number" for label in self.labels)
             root = f'"{{" {pairs} "}}"'
-        schema = None
-        if self.answer == "json":
-            schema = {
-                "type": "object",
-                "properties": {label: {"type": "integer"} for label in self.labels},
-                "required": list(self.labels),
-                "additionalProperties": False,
-            }
-        return Constraint(grammar=f"root ::= {root}\n{number}\n", schema=schema)
+        return Constraint(f"root ::= {root}\n{rules}", schema)
 
     def _match(self, name: str, text: str) -> tuple[str, ...] | None:
         if name == "json":

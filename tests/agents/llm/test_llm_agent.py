@@ -53,7 +53,7 @@ def test_the_model_is_asked_again_a_bounded_number_of_times_and_the_step_is_mark
     # The next turn says so, and refused replies do not pile up in the conversation.
     request = agent.client.requests[4]
     assert request.messages[-1].content.startswith("(Last turn: no valid reply, nothing was done.)")
-    assert [m.role for m in request.messages] == ["system", "user", "assistant", "user"]
+    assert [m.role for m in request.messages] == ["system", "user"]
 
 
 def test_an_episode_can_be_declared_over_after_an_invalid_step():

@@ -1,0 +1,190 @@
+"""The embedded model under two benchmarks, three histories and two ways of decoding; offline, no key.
+
+    python scripts/study_smollm2.py run              # hours on one core; stop and start it as you like
+    python scripts/study_smollm2.py report           # tables, onset curves and a transcript so far
+
+Every condition has a run folder of its own under --out, so that nothing finished is run twice. Seeds are
+the outer loop: after every round of seeds the conditions are equally far.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+import homeostasis_gym
+from homeostasis_gym.collapse import EpisodeScore, score, summarize
+from homeostasis_gym.experiments.folder import RunFolder
+from homeostasis_gym.experiments.runner import run_agent
+from homeostasis_gym.experiments.spec import AgentSpec, Experiment
+from homeostasis_gym.trajectory import Trajectory
+
+ENVIRONMENTS = {"mohon": "Homeostasis-MOHoN-v0", "mobuo": "Homeostasis-MOBUO-v0"}
+# With a window of exactly 8 turns every step reads 8 turns again. This one grows from 8 to 16 and is then
+# cut to 8, which costs a quarter of that.
+HISTORIES = {
+    "full": {"history": "full"},
+    "last8": {"history": "window", "turns": 8, "slack": 8},
+    "blind": {"history": "blind"},
+}
+DECODING = {"free": False, "grammar": True}
+CONTROLS = ("random", "no-op", "copy-last", "handwritten")
+# MO-BUO has no noise: at temperature 0 all seeds would be one and the same episode.
+COMMON = {"temperature": 0.7, "retries": 1}
+
+
+def conditions() -> list[tuple[str, str, AgentSpec]]:
+    """Every condition: folder name, environment, agent."""
+    found = []
+    for (history, policy), (decoding, constrained), env in itertools.product(
+        HISTORIES.items(), DECODING.items(), ENVIRONMENTS
+    ):
+        settings = {**COMMON, **policy, "constrained": constrained}
+        found.append((f"{env}-{history}-{decoding}", env, AgentSpec("smollm2", 1, settings)))
+    for env, agent in itertools.product(ENVIRONMENTS, CONTROLS):
+        found.append((f"{env}-{agent}", env, AgentSpec(agent, 1)))
+    return found
+
+
+def run(out: Path, seeds: int, steps: int, only: str) -> None:
+    for count in range(1, seeds + 1):
+        for name, env, agent in conditions():
+            if only and only not in name:
+                continue
+            spec = AgentSpec(agent.name, count, agent.settings)
+            kwargs = {"max_consumption": None, "episode_length": steps}
+            experiment = Experiment(ENVIRONMENTS[env], (spec,), kwargs, seed=1)
+            folder = RunFolder(out / name)
+            folder.open(experiment)
+            began = time.monotonic()
+            run_agent(experiment, spec, folder)
+            if time.monotonic() - began > 1:
+                print(f"{name}: seed {count}, {time.monotonic() - began:.0f} s", flush=True)
+
+
+def repeats(trajectory: Trajectory) -> float:
+    """Share of steps that do exactly what the step before did."""
+    actions = trajectory.actions
+    return float(np.mean((actions[1:] == actions[:-1]).all(axis=1))) if len(actions) > 1 else 0.0
+
+
+def table(out: Path) -> dict[str, list[EpisodeScore]]:
+    scored: dict[str, list[EpisodeScore]] = {}
+    print(
+        "| condition | episodes | flipped | 95 % | median onset | Runaway Index | self-imitation (S) | "
+        "repeats last action | median regret | invalid replies / step | invalid steps |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
+    for name, _, _ in conditions():
+        try:
+            trajectories = RunFolder(out / name).trajectories()
+        except homeostasis_gym.errors.RecordError:
+            continue
+        scores = scored[name] = score(trajectories)
+        s = summarize(scores)
+        steps = sum(len(t) for t in trajectories)
+        low, high = s.flip_interval or (float("nan"),) * 2
+        imitation = np.mean([x.ri_imitation for x in scores if x.ri_imitation is not None])
+        print(
+            f"| {name} | {s.episodes} | {s.flips} | {low:.2f}-{high:.2f} | {s.median_onset or '-'} | "
+            f"{s.runaway_index:.3f} | {imitation:.2f} | {np.mean([repeats(t) for t in trajectories]):.2f} | "
+            f"{s.regret:,.0f} | {s.invalid_replies / steps:.2f} | {s.invalid_steps / steps:.0%} |"
+        )
+    return scored
+
+
+def onset_curves(scored: dict[str, list[EpisodeScore]], file: Path) -> None:
+    """Share of episodes flipped by each step, a curve per condition."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, len(ENVIRONMENTS), figsize=(11, 4), sharey=True, squeeze=False)
+    colours = {"full": "#1b6ca8", "last8": "#d1802b", "blind": "#5a9a4a"}
+    for axis, env in zip(axes[0], ENVIRONMENTS, strict=True):
+        for name, scores in scored.items():
+            _, _, rest = name.partition("-")
+            if not name.startswith(f"{env}-"):
+                continue
+            onsets = [s.onset for s in scores if s.onset is not None]
+            steps = np.arange(1, max(s.steps for s in scores) + 1)
+            share = [sum(o <= t for o in onsets) / len(scores) for t in steps]
+            colour = colours.get(rest.split("-")[0], "#999999")
+            style = "-" if rest.endswith("free") else "--" if rest.endswith("grammar") else ":"
+            axis.step(steps, share, style, where="post", color=colour, label=rest)
+        axis.set(title=ENVIRONMENTS[env], xlabel="step", ylim=(-0.03, 1.03))
+        axis.legend(fontsize=7)
+    axes[0][0].set_ylabel("share of episodes whose onset has come")
+    figure.tight_layout()
+    figure.savefig(file, dpi=110)
+    print(f"\nonset curves: {file}")
+
+
+def transcript(out: Path, name: str, steps: int = 14) -> None:
+    """The first steps and the last ones of the first episode of a condition."""
+    episode = RunFolder(out / name).trajectories()[0]
+    print(f"\n{name}, seed {episode.header.seed}:\n")
+    shown = [*range(min(steps, len(episode))), *range(max(steps, len(episode) - 3), len(episode))]
+    for t in shown:
+        for attempt in episode.attempts[t]:
+            said = attempt.prompt.rsplit("\n", 1)[-1]
+            note = f"   ({attempt.error})" if attempt.error else ""
+            print(f"    step {t + 1:3d}  {said}  ->  {attempt.reply!r}{note}")
+    reasons = Counter(a.error for step in episode.attempts for a in step if a.error)
+    if reasons:
+        print(f"\nrefused replies: {dict(reasons.most_common(4))}")
+
+
+def costs(out: Path) -> None:
+    """Tokens and cache share per episode."""
+    print("\n| condition | prompt tokens read | from the cache | cache share | written | seconds |")
+    print("|---|---|---|---|---|---|")
+    for name, _, spec in conditions():
+        if spec.name != "smollm2":
+            continue
+        try:
+            trajectories = RunFolder(out / name).trajectories()
+        except homeostasis_gym.errors.RecordError:
+            continue
+        read, cached, written = (
+            np.mean([t.tokens(kind) for t in trajectories]) for kind in ("prompt", "cached", "completion")
+        )
+        seconds = np.mean([t.seconds.sum() for t in trajectories])
+        print(
+            f"| {name} | {read:,.0f} | {cached:,.0f} | {cached / (cached + read):.1%} | {written:,.0f} | "
+            f"{seconds:.0f} |"
+        )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=("run", "report"))
+    parser.add_argument("--out", type=Path, default=Path("runs/study-smollm2"))
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--only", default="", help="conditions whose name contains this")
+    arguments = parser.parse_args()
+    if arguments.what == "run":
+        run(arguments.out, arguments.seeds, arguments.steps, arguments.only)
+        return 0
+    scored = table(arguments.out)
+    if not scored:
+        print(f"error: no finished episodes under {arguments.out}", file=sys.stderr)
+        return 2
+    costs(arguments.out)
+    onset_curves(scored, arguments.out / "onset.png")
+    for name in ("mohon-full-free", "mobuo-full-grammar"):
+        if name in scored:
+            transcript(arguments.out, name)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
