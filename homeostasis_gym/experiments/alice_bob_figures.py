@@ -169,6 +169,8 @@ def draw_phase_map(result: PhaseMap, dark: bool, what: str = "one_sided") -> Any
     own = result.ensemble
     share: NDArray[np.float64] = getattr(result, what) / own.seeds
     with figure(dark, figsize=(6.4, 4.9)) as (canvas, axes, theme):
+        from matplotlib.patheffects import withStroke
+
         x, y = np.array(result.x.points), np.array(result.y.points)
         mesh = axes.pcolormesh(
             x, y, share, cmap="cividis", vmin=0.0, vmax=1.0, shading="nearest", rasterized=True
@@ -177,7 +179,11 @@ def draw_phase_map(result: PhaseMap, dark: bool, what: str = "one_sided") -> Any
             lines = axes.contour(
                 x, y, share, levels=(0.1, 0.5, 0.9), colors="white", linewidths=(0.8, 1.6, 0.8)
             )
-            axes.clabel(lines, fmt=lambda level: f"{level:.0%}", fontsize=8)
+            # Legible on the dark and on the bright end of the scale.
+            halo = [withStroke(linewidth=3.0, foreground="#00000099")]
+            lines.set_path_effects(halo)
+            for text in axes.clabel(lines, fmt=lambda level: f"{level:.0%}", fontsize=8):
+                text.set_path_effects(halo)
         axes.set_xlabel(label_of(result.x.name, own.params))
         axes.set_ylabel(label_of(result.y.name, own.params))
         axes.set_title(f"Share of {own.seeds} runs with {titles[what]} by step {own.steps}")
