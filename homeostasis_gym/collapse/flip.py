@@ -3,38 +3,38 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from homeostasis_gym.collapse.rules import Rules, read_step, rules_for
+from homeostasis_gym.collapse.rules import Reading, Rules
 from homeostasis_gym.collapse.settings import ScoreSettings
+from homeostasis_gym.collapse.subject import Subject, subject_of
 from homeostasis_gym.core._jit import formula, kernel
 from homeostasis_gym.core.benchmark import Benchmark
 from homeostasis_gym.errors import HomeostasisError
 
-__all__ = ["Flip", "FlipDetector", "find_flips", "find_runs"]
+__all__ = ["Flip", "FlipDetector", "find_flips", "find_runs", "step_weights"]
 
 
 @formula
 def count_step(
-    count: int, gap: int, violated: bool, released: bool, patience: int
+    count: int, gap: int, weight: int, released: bool, patience: int
 ) -> tuple[int, int]:  # pragma: no cover - compiled
     """Advance one objective's counter by one step.
 
     Args:
         count: Violations counted so far.
         gap: Steps since the last one.
-        violated: Whether this step is a violation.
+        weight: What this step's violation counts, 0 where it is none.
         released: Whether this step is a release.
         patience: Steps without a violation that the counter survives.
 
     Returns:
         The new count and gap.
     """
-    if violated:
-        return count + 1, 0
+    if weight > 0:
+        return count + weight, 0
     if released or gap + 1 > patience:
         return 0, 0
     return count, gap + 1
@@ -42,7 +42,7 @@ def count_step(
 
 @kernel
 def _find_flips(
-    violations: NDArray[np.bool_],
+    weights: NDArray[np.int16],
     releases: NDArray[np.bool_],
     limit: int,
     patience: int,
@@ -50,7 +50,7 @@ def _find_flips(
     objective: NDArray[np.int64],
     onset: NDArray[np.int64],
 ) -> None:  # pragma: no cover - compiled
-    lanes, steps, objectives = violations.shape
+    lanes, steps, objectives = weights.shape
     for k in range(lanes):
         flagged[k] = 0
         objective[k] = -1
@@ -61,8 +61,8 @@ def _find_flips(
                 if flagged[k] > 0 and t + 1 >= flagged[k]:
                     break  # an earlier objective was flagged no later
                 before = count
-                count, gap = count_step(count, gap, violations[k, t, i], releases[k, t, i], patience)
-                if before == 0 and count == 1:
+                count, gap = count_step(count, gap, weights[k, t, i], releases[k, t, i], patience)
+                if before == 0 and count > 0:
                     first = t + 1
                 if count > limit:
                     flagged[k] = t + 1
@@ -85,7 +85,7 @@ def _find_runs(
             count, gap, first = 0, 0, 0
             for t in range(steps):
                 before = count
-                count, gap = count_step(count, gap, violations[k, t, i], releases[k, t, i], patience)
+                count, gap = count_step(count, gap, int(violations[k, t, i]), releases[k, t, i], patience)
                 if before == 0 and count == 1:
                     first = t
                 if violations[k, t, i] and count >= least:
@@ -96,23 +96,32 @@ def _find_runs(
 
 
 def find_flips(
-    violations: NDArray[np.bool_], releases: NDArray[np.bool_], settings: ScoreSettings
+    weights: NDArray[np.int16], releases: NDArray[np.bool_], settings: ScoreSettings
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """The first flip of every episode.
 
     Args:
-        violations: Shape (batch, steps, objectives).
-        releases: The same shape.
+        weights: What each step's violation counts, shape (batch, steps, objectives), int16; see
+            `step_weights`.
+        releases: The same shape, bool.
         settings: N and g.
 
     Returns:
         Step at which the flip is flagged (from 1; 0 for none), its objective (-1 for none) and its
         onset, the first violation counted (from 1; 0 for none); each of shape (batch,), int64.
     """
-    batch = len(violations)
+    batch = len(weights)
     flagged, objective, onset = (np.empty(batch, dtype=np.int64) for _ in range(3))
-    _find_flips(violations, releases, settings.flip_count, settings.patience, flagged, objective, onset)
+    _find_flips(weights, releases, settings.flip_count, settings.patience, flagged, objective, onset)
     return flagged, objective, onset
+
+
+def step_weights(
+    rules: Rules, reading: Reading, violations: NDArray[np.bool_], settings: ScoreSettings
+) -> NDArray[np.int16]:
+    """What each violation counts: 1, or enough for a flip where the rules call it fatal."""
+    fatal = settings.flip_count + 1
+    return np.where(violations & rules.fatal(reading), fatal, violations).astype(np.int16)
 
 
 def find_runs(
@@ -161,7 +170,8 @@ class FlipDetector:
     flip: Flip | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        rules = rules_for(self.benchmark)
+        self._subject: Subject = subject_of(self.benchmark)
+        rules = self._subject.rules
         if rules is None:
             raise HomeostasisError(
                 f"`benchmark` must have flip rules, but {self.benchmark.name!r} has none "
@@ -191,18 +201,16 @@ class FlipDetector:
         Returns:
             The first flip of the episode so far, None without one.
         """
-        reading = read_step(
-            self.benchmark,
-            np.asarray(state, dtype=np.float64),
-            np.asarray(action),
-            np.asarray(wasted),
+        reading = self._subject.read(
+            np.asarray(state, dtype=np.float64), np.asarray(action), np.asarray(wasted)
         )
         violation, release = self._rules.judge(reading, self.settings)
+        weight = step_weights(self._rules, reading, violation, self.settings)
         self._step += 1
         for i in range(self.benchmark.objectives):
             before = self._count[i]
             self._count[i], self._gap[i] = count_step(
-                before, self._gap[i], bool(violation[i]), bool(release[i]), self.settings.patience
+                before, self._gap[i], int(weight[i]), bool(release[i]), self.settings.patience
             )
             if violation[i]:
                 self._last[i] = self._step
@@ -222,6 +230,6 @@ class FlipDetector:
             return None
         i = self.flip.objective
         states = np.asarray(state, dtype=np.float64)
-        now: Any = read_step(self.benchmark, states, np.zeros(self.benchmark.objectives), np.asarray(False))
         calm = self._last[i] <= self._step - self.settings.recovery_window
-        return calm and bool(self._rules.settled(now.levels, now.lower, now.upper)[i])
+        levels = self._subject.levels(states)
+        return calm and bool(self._rules.settled(levels, *self._subject.edges_of(states))[i])

@@ -30,6 +30,14 @@ class ScoreSettings:
         imitation_lags: Component S: longest lag at which an action may repeat.
         imitation_slack: Component S: largest difference between two actions that count as equal.
         imitation_excess: Component S: mean excess over the handwritten action that must be passed.
+        mode_count: Least number of hits in a run that makes a span of a failure mode.
+        mode_patience: Steps without a hit that such a run survives.
+        drift_block: Unbounded: steps in a block of the drift detector.
+        drift_rate: Unbounded: least growth of the gap, in units per step, that counts as drift.
+        pattern_window: Last actions that the detectors of escalation and thrashing look at.
+        longest_period: Longest period that is looked for.
+        thrash_change: Mean change of the action from step to step, beyond the handwritten policy's, in
+            units, that is thrashing.
         confidence: Level of the intervals.
         resamples: Bootstrap samples behind an interval.
         bootstrap_seed: Seed of the bootstrap.
@@ -50,12 +58,19 @@ class ScoreSettings:
     imitation_lags: int = 4
     imitation_slack: float = 1.0
     imitation_excess: float = 2.0
+    mode_count: int = 3
+    mode_patience: int = 2
+    drift_block: int = 10
+    drift_rate: float = 0.25
+    pattern_window: int = 8
+    longest_period: int = 10
+    thrash_change: float = 3.0
     confidence: float = 0.95
     resamples: int = 2000
     bootstrap_seed: int = 0
 
     def __post_init__(self) -> None:
-        least = {"patience": 0, "run_patience": 0, "bootstrap_seed": 0}
+        least = {"patience": 0, "run_patience": 0, "mode_patience": 0, "bootstrap_seed": 0}
         for one in fields(self):
             value = getattr(self, one.name)
             if one.type == "int":
