@@ -9,8 +9,8 @@ nothing by themselves: a periodic harvest can be a perfect one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -104,11 +104,9 @@ def find_modes(
     found: list[list[Mode]] = [[] for _ in weights]
     actions = np.ascontiguousarray(reading.actions)
     own = actions - (0.0 if handwritten is None else handwritten)
-    spans = _spans(weights, releases, settings.flip_count + 1, settings.patience)
     depth = rules.excess(reading)
-    for k, i, first, last, count in spans:
-        worst = float(depth[k, first : last + 1, i].max())
-        found[k].append(Mode("maximise", names[i], first + 1, last + 1, count, worst, rules.unit))
+    for span in _spans(weights, releases, depth, settings.flip_count + 1, settings.patience):
+        found[span.episode].append(_mode("maximise", names[span.objective], span, rules.unit))
     for fault in rules.faults(reading, settings):
         _add_fault(found, fault, names, settings)
     _add_escalation(found, actions, own, names, settings)
@@ -125,26 +123,60 @@ def _add_fault(
     settings: ScoreSettings,
 ) -> None:
     least = settings.mode_count if fault.least is None else fault.least
-    spans = _spans(fault.hits.astype(np.int16), fault.releases, least, settings.mode_patience)
-    for k, i, first, last, count in spans:
-        steps = slice(first, last + 1)
-        hits = fault.hits[k, steps, i]
-        sizes = [(int(np.count_nonzero(hits & kind[k, steps, i])), name) for name, kind in fault.kinds]
-        most, mode = max(sizes, default=(0, ""))
-        if 2 * most <= count:
-            mode = fault.mode
-        objective = "" if mode == "freezing" else names[i]
-        onset, end = first + 1, last + 1
-        worst = float(fault.severity[k, steps, i].max())
-        told = [m for m in found[k] if m.objective == objective and onset <= m.end and m.onset <= end]
+    kinds = np.zeros(fault.hits.shape, dtype=np.int8)
+    for code, (_, steps) in enumerate(fault.kinds, start=1):
+        kinds[steps] = code
+    weights = fault.hits.astype(np.int16)
+    for span in _spans(weights, fault.releases, fault.severity, least, settings.mode_patience, kinds):
+        mode = fault.kinds[span.kind - 1][0] if span.kind else fault.mode
+        one = _mode(mode, ("",) * len(names) if mode == "freezing" else names, span, fault.unit)
+        one = replace(one, harmful=fault.harmful)
+        modes = found[span.episode]
+        told = [
+            m for m in modes if m.objective == one.objective and one.onset <= m.end and m.onset <= one.end
+        ]
         if mode == "over-harvest" and any(m.mode == "maximise" for m in told):
             continue  # it is the same bout
-        frozen = [m for m in told if m.mode == mode == "freezing"]
-        for other in frozen:  # one freezing, seen at several objectives
-            found[k].remove(other)
-            onset, end = min(onset, other.onset), max(end, other.end)
-            count, worst = max(count, other.steps), max(worst, other.severity)
-        found[k].append(Mode(mode, objective, onset, end, count, worst, fault.unit, harmful=fault.harmful))
+        for other in told if mode == "freezing" else ():  # one freezing, seen at several objectives
+            if other.mode == mode:
+                modes.remove(other)
+                one = replace(
+                    one,
+                    onset=min(one.onset, other.onset),
+                    end=max(one.end, other.end),
+                    steps=max(one.steps, other.steps),
+                    severity=max(one.severity, other.severity),
+                )
+        modes.append(one)
+
+
+def _overlap(one: Mode, other: Mode) -> bool:
+    same = one.objective == other.objective
+    return same and one.onset <= other.end and other.onset <= one.end
+
+
+def _mode(
+    mode: str,
+    objective: str,
+    span: _Span,
+    unit: str,
+    detail: str = "",
+    *,
+    harmful: bool = True,
+    lead: int = 0,
+) -> Mode:
+    """A span as a mode that began `lead` steps before its first hit."""
+    return Mode(
+        mode,
+        objective,
+        span.first - lead + 1,
+        span.last + 1,
+        span.hits + lead,
+        span.severity,
+        unit,
+        detail,
+        harmful,
+    )
 
 
 def _add_escalation(
@@ -166,22 +198,12 @@ def _add_escalation(
         & (falling[:, window - 2 :] == 0)
         & (own[:, window - 1 :] > settings.imitation_excess)
     )
-    never = np.zeros(actions.shape, dtype=np.bool_)
-    for k, i, first, last, count in _spans(hits, never, 1, 0):
-        begun = first - window + 1
-        series = actions[k, begun : last + 1, i]
-        found[k].append(
-            Mode(
-                "escalation",
-                names[i],
-                begun + 1,
-                last + 1,
-                count + window - 1,
-                float(own[k, begun : last + 1, i].max()),
-                "units a step",
-                _growth(series),
-                harmful=False,
-            )
+    for span in _spans(hits, None, own, 1, 0):
+        begun = span.first - window + 1
+        growth = _growth(actions[span.episode, begun : span.last + 1, span.objective])
+        name = names[span.objective]
+        found[span.episode].append(
+            _mode("escalation", name, span, "units a step", growth, harmful=False, lead=window - 1)
         )
 
 
@@ -250,15 +272,13 @@ def _add_thrashing(
     mean = _rolling_sum(change, window) / window
     hits = np.zeros(actions.shape, dtype=np.int16)
     hits[:, window:] = mean[:, window - 1 :] > settings.thrash_change
-    never = np.zeros(actions.shape, dtype=np.bool_)
-    for k, i, first, last, count in _spans(hits, never, settings.mode_count, settings.mode_patience):
-        told = [m for m in found[k] if m.mode == "oscillation"]
-        if any(m.onset <= first + 1 and last + 1 <= m.end for m in told):
-            continue
-        worst = float(mean[k, first - 1 : last, i].max())
-        found[k].append(
-            Mode("thrashing", names[i], first + 1, last + 1, count, worst, "units a step", harmful=False)
-        )
+    severity = np.zeros(actions.shape)
+    severity[:, window:] = mean[:, window - 1 :]
+    for span in _spans(hits, None, severity, settings.mode_count, settings.mode_patience):
+        one = _mode("thrashing", names[span.objective], span, "units a step", harmful=False)
+        modes = found[span.episode]
+        if not any(m.mode == "oscillation" and m.onset <= one.onset and one.end <= m.end for m in modes):
+            modes.append(one)
 
 
 def _rolling_sum(values: NDArray[np.float64], width: int) -> NDArray[np.float64]:
@@ -268,25 +288,73 @@ def _rolling_sum(values: NDArray[np.float64], width: int) -> NDArray[np.float64]
     return total
 
 
+@dataclass
+class _Span:
+    """A run of hits; steps from 0."""
+
+    episode: int
+    objective: int
+    first: int
+    last: int
+    hits: int
+    kind: int
+    severity: float
+
+
 def _spans(
-    weights: NDArray[np.int16], releases: NDArray[np.bool_], least: int, patience: int
-) -> list[tuple[int, int, int, int, int]]:
-    """Runs of hits: (episode, objective, first step, last step, hits), steps from 0."""
-    rows = np.empty((int(np.count_nonzero(weights)), 5), dtype=np.int64)
-    count = _find_spans(np.ascontiguousarray(weights), np.ascontiguousarray(releases), least, patience, rows)
-    return [tuple(row) for row in rows[:count].tolist()]
+    weights: NDArray[np.int16],
+    releases: NDArray[np.bool_] | None,
+    severity: NDArray[np.float64],
+    least: int,
+    patience: int,
+    kinds: NDArray[np.int8] | None = None,
+) -> Iterator[_Span]:
+    """Runs of hits.
+
+    Args:
+        weights: What each hit counts, 0 for none, shape (batch, steps, objectives).
+        releases: Steps that end a run, the same shape; None for never.
+        severity: Of every step, the same shape.
+        least: Count that makes a span.
+        patience: Steps without a hit that a run survives.
+        kinds: Kind of every step, from 0, the same shape; a span's kind is that of more than half of
+            its hits, else 0.
+    """
+    size = int(np.count_nonzero(weights))
+    if not size:
+        return
+    shape = weights.shape
+    rows = np.empty((size, 6), dtype=np.int64)
+    worst = np.empty(size)
+    found = _find_spans(
+        np.ascontiguousarray(weights),
+        np.zeros(shape, dtype=np.bool_) if releases is None else np.ascontiguousarray(releases),
+        np.ascontiguousarray(severity, dtype=np.float64),
+        np.zeros(shape, dtype=np.int8) if kinds is None else kinds,
+        least,
+        patience,
+        rows,
+        worst,
+    )
+    for row, value in zip(rows[:found].tolist(), worst[:found].tolist(), strict=True):
+        k, i, first, last, hits, kind = row
+        yield _Span(k, i, first, last, hits, kind, value)
 
 
 @kernel
 def _find_spans(
     weights: NDArray[np.int16],
     releases: NDArray[np.bool_],
+    severity: NDArray[np.float64],
+    kinds: NDArray[np.int8],
     least: int,
     patience: int,
     rows: NDArray[np.int64],
+    worst: NDArray[np.float64],
 ) -> int:  # pragma: no cover - compiled
     lanes, steps, objectives = weights.shape
     found = 0
+    tally = np.zeros(8, dtype=np.int64)
     for k in range(lanes):
         for i in range(objectives):
             count, gap, hits, first, last = 0, 0, 0, 0, 0
@@ -302,13 +370,23 @@ def _find_spans(
                     rows[found, 2] = first
                     rows[found, 3] = last
                     rows[found, 4] = hits
+                    rows[found, 5] = 0
+                    for kind in range(1, len(tally)):
+                        if 2 * tally[kind] > hits:
+                            rows[found, 5] = kind
+                    most = severity[k, first, i]
+                    for s in range(first, last + 1):
+                        most = max(most, severity[k, s, i])
+                    worst[found] = most
                     found += 1
                 if count > before:
                     if before == 0:
                         first = t
                         hits = 0
+                        tally[:] = 0
                     last = t
                     hits += 1
+                    tally[kinds[k, t, i]] += 1
     return found
 
 

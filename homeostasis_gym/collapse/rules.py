@@ -166,8 +166,9 @@ class HomeostaticRules(Rules):
         self, levels: Floats, lower: Floats, upper: Floats, shadow: Floats, settings: ScoreSettings
     ) -> Bools:
         gap = (levels - shadow) / (0.5 * (upper - lower))
-        if self.anticipates:  # preparing for a set point to come is no imbalance while it stays in the band
-            gap = np.where((levels < lower) | (levels > upper), gap, 0.0)
+        if self.anticipates:  # to have prepared for a set point better than the shadow is no imbalance
+            own, other = (np.maximum(np.maximum(lower - x, x - upper), 0.0) for x in (levels, shadow))
+            gap = np.where(own > other, gap, 0.0)
         # One objective has no partner to drift from: its own distance from the shadow run counts.
         spread = np.ptp(gap, axis=-1) if gap.shape[-1] > 1 else np.abs(gap[..., 0])
         result: Bools = spread > settings.goal_gap
