@@ -26,6 +26,11 @@ from homeostasis_gym.trajectory import Trajectory
 
 __all__ = ["add_parser"]
 
+EPISODES = 10
+# An episode of the embedded language model takes one to three minutes of a core: this many keep the
+# default comparison within eight minutes on two cores.
+SLOW_EPISODES = 4
+
 
 def add_parser(subparsers: Any) -> None:
     """Add the verbs to the command line."""
@@ -49,7 +54,11 @@ def add_parser(subparsers: Any) -> None:
         help="agents, as NAME, NAME:ARGUMENT or module:attribute; NAME=EPISODES gives one its own number "
         "of episodes (default: all that come with the package and can play the environment)",
     )
-    compare.add_argument("--episodes", type=int, default=10, help="episodes per agent (default: %(default)s)")
+    compare.add_argument(
+        "--episodes",
+        type=int,
+        help=f"episodes per agent (default: {EPISODES}; {SLOW_EPISODES} for the language model)",
+    )
     compare.add_argument("--steps", type=int, help="steps per episode (default: the environment's)")
     compare.add_argument(
         "--seed", type=int, default=1, help="seed of the first episode (default: %(default)s)"
@@ -183,9 +192,11 @@ def _write_report(
         raise HomeostasisError(f"the report cannot be written to {folder.path}: {error.strerror}") from error
 
 
-def _agent(text: str, episodes: int) -> AgentSpec:
+def _agent(text: str, episodes: int | None) -> AgentSpec:
     name, sign, count = text.rpartition("=")
     if not sign:
+        if episodes is None:
+            episodes = SLOW_EPISODES if text == "smollm2" else EPISODES
         return AgentSpec(text, episodes)
     if not count.isdigit():
         raise HomeostasisError(f"`--agents` must give episodes as a whole number, got {text!r}")

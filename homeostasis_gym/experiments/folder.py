@@ -15,13 +15,14 @@ import json
 import os
 import platform
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from homeostasis_gym.errors import HomeostasisError, RecordError
+from homeostasis_gym.errors import HomeostasisError, MissingExtraError, RecordError
 from homeostasis_gym.experiments.spec import Experiment
 from homeostasis_gym.trajectory import Trajectory, read_trajectories, write_trajectories
 
@@ -126,6 +127,33 @@ class RunFolder:
         write_trajectories(file, batch)
         return file
 
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder against a second run; wait for workers of a killed one to be gone.
+
+        Raises:
+            HomeostasisError: Another run is at work here.
+        """
+        filelock = _filelock()
+        locks = self.path / "locks"
+        locks.mkdir(exist_ok=True)
+        try:
+            with filelock.FileLock(locks / "run", timeout=1):
+                for file in locks.glob("worker-*"):
+                    # Freed by the system when its holder is gone, which takes an orphan milliseconds.
+                    with filelock.FileLock(file, timeout=60):
+                        pass
+                    file.unlink(missing_ok=True)
+                yield
+        except filelock.Timeout as error:
+            raise HomeostasisError(
+                f"`out` must be a folder that no other run is using, but {self.path} is in use"
+            ) from error
+
+    def worker_lock(self, pid: int) -> Any:
+        """What a worker process holds while it may write; a context manager."""
+        return _filelock().FileLock(self.path / "locks" / f"worker-{pid}")
+
     def trajectories(self, agent: str | None = None) -> list[Trajectory]:
         """All records, in the order of the manifest's agents and of their episodes.
 
@@ -167,6 +195,14 @@ def _merged(manifest: dict[str, Any], wanted: Experiment, path: Path) -> Experim
             )
         known["episodes"] = max(known["episodes"], agent["episodes"])
     return Experiment.from_dict({**new, "agents": list(agents.values())})
+
+
+def _filelock() -> Any:
+    try:
+        import filelock
+    except ImportError as error:
+        raise MissingExtraError("filelock", "pip install 'homeostasis-gym[report]'") from error
+    return filelock
 
 
 def _versions() -> dict[str, Any]:

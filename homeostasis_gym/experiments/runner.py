@@ -1,4 +1,4 @@
-"""Runs an experiment: one process per agent, batches of episodes to the run folder as they finish."""
+"""Runs an experiment: several processes, batches of episodes to the run folder as they finish."""
 
 from __future__ import annotations
 
@@ -7,19 +7,18 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from homeostasis_gym.agent import Task, agent_factory, make_agent
-from homeostasis_gym.errors import MissingExtraError
 from homeostasis_gym.experiments.folder import RunFolder
 from homeostasis_gym.experiments.spec import AgentSpec, Experiment, make_env
 from homeostasis_gym.rollout import rollout
 from homeostasis_gym.trajectory import Trajectory
 
-__all__ = ["Event", "run_agent", "run_experiment"]
+__all__ = ["Event", "run_experiment"]
 
 # Episodes that take longer than this are written one by one; quicker ones are gathered until this much
 # work (in seconds) stands to be lost.
@@ -44,10 +43,6 @@ class Event:
     note: str = ""
 
 
-class _Queue(Protocol):
-    def put(self, item: Any) -> None: ...
-
-
 def run_experiment(
     experiment: Experiment,
     folder: RunFolder,
@@ -57,7 +52,7 @@ def run_experiment(
 ) -> None:
     """Play every episode of an experiment that the folder does not hold yet.
 
-    Every agent plays in a process of its own, several at once. The processes end when this one does,
+    Agents play in processes of their own, several at once. The processes end when this one does,
     however it ends.
 
     Args:
@@ -67,36 +62,79 @@ def run_experiment(
         on_event: Told of progress.
 
     Raises:
-        HomeostasisError: The folder holds another experiment, or an agent or environment cannot be made.
-            What was finished before is in the folder.
+        HomeostasisError: The folder holds another experiment or is in use, or an agent or environment
+            cannot be made. What was finished before is in the folder.
     """
     folder.open(experiment)
-    tell = on_event or (lambda event: None)
-    pending = []
-    for spec in experiment.agents:
-        done = len(folder.finished(spec.name) & set(range(spec.episodes)))
-        tell(Event(spec.name, done, spec.episodes))
-        if done < spec.episodes:
-            agent_factory(spec.name)  # a wrong name is told before any work is done
-            pending.append(spec)
-    if not pending:
-        return
+    with folder.lock():
+        tell = on_event or (lambda event: None)
+        processes = workers or os.cpu_count() or 1
+        shares: list[_Share] = []
+        done: dict[str, float] = {}
+        for spec in experiment.agents:
+            finished = folder.finished(spec.name)
+            missing = [k for k in range(spec.episodes) if k not in finished]
+            done[spec.name] = spec.episodes - len(missing)
+            tell(Event(spec.name, done[spec.name], spec.episodes))
+            if missing:
+                agent_factory(spec.name)  # a wrong name is told before any work is done
+                shares += _shares(spec, missing, processes)
+        if not shares:
+            return
+        # The first share of every agent comes before the second of any, so that what an agent prepares
+        # once (a trained policy) is there by then. Lists of agents conventionally end with the costly
+        # ones, which had better begin first.
+        order = {spec.name: -i for i, spec in enumerate(experiment.agents)}
+        shares.sort(key=lambda share: (share.rank, order[share.spec.name]))
+        _run_shares(experiment, folder, shares, processes, _Progress(done, tell))
+
+
+@dataclass(frozen=True)
+class _Share:
+    """Episodes of one agent that one process plays; `rank` counts the agent's shares."""
+
+    spec: AgentSpec
+    episodes: tuple[int, ...]
+    rank: int
+
+
+def _shares(spec: AgentSpec, missing: Sequence[int], processes: int) -> list[_Share]:
+    size = -(-len(missing) // processes)
+    return [
+        _Share(spec, tuple(missing[i : i + size]), rank)
+        for rank, i in enumerate(range(0, len(missing), size))
+    ]
+
+
+class _Progress:
+    """Adds up what the shares of each agent report."""
+
+    def __init__(self, done: Mapping[str, float], tell: Callable[[Event], None]) -> None:
+        self._done = {agent: {-1: count} for agent, count in done.items()}
+        self._tell = tell
+
+    def __call__(self, spec: AgentSpec, rank: int, done: float, note: str) -> None:
+        self._done[spec.name][rank] = done
+        self._tell(Event(spec.name, sum(self._done[spec.name].values()), spec.episodes, note))
+
+
+def _run_shares(
+    experiment: Experiment,
+    folder: RunFolder,
+    shares: Sequence[_Share],
+    processes: int,
+    progress: _Progress,
+) -> None:
     context = multiprocessing.get_context("spawn")
     with context.Manager() as manager:
         queue = manager.Queue()
-        listener = threading.Thread(target=_forward, args=(queue, tell), daemon=True)
+        listener = threading.Thread(target=_forward, args=(queue, progress), daemon=True)
         listener.start()
         pool = ProcessPoolExecutor(
-            max_workers=min(workers or os.cpu_count() or 1, len(pending)),
-            mp_context=context,
-            initializer=_die_with_parent,
+            max_workers=min(processes, len(shares)), mp_context=context, initializer=_die_with_parent
         )
         try:
-            futures: list[Future[None]] = [
-                pool.submit(run_agent, experiment, spec, folder, queue)
-                # Lists of agents conventionally end with the costly ones; these had better begin first.
-                for spec in reversed(pending)
-            ]
+            futures = [pool.submit(_play_share, experiment, share, folder, queue) for share in shares]
             for future in as_completed(futures):
                 future.result()
         except BaseException:
@@ -110,37 +148,23 @@ def run_experiment(
             listener.join(timeout=5)
 
 
-def run_agent(
-    experiment: Experiment, spec: AgentSpec, folder: RunFolder, queue: _Queue | None = None
-) -> None:
-    """Play one agent's missing episodes.
+def _play_share(experiment: Experiment, share: _Share, folder: RunFolder, queue: Any) -> None:
+    """Play a share of an agent's episodes and write them as they finish; runs in a worker process."""
+    spec = share.spec
 
-    Args:
-        experiment: The experiment.
-        spec: The agent.
-        folder: Where results go.
-        queue: Gets `Event` objects.
-    """
-    tell = queue.put if queue is not None else (lambda event: None)
-    records = folder.records(spec.name)
-    records.mkdir(parents=True, exist_ok=True)
-    # A process that was killed a moment ago may still be on its way out.
-    with _lock(records):
-        done = folder.finished(spec.name)
-        missing = [k for k in range(spec.episodes) if k not in done]
-        if not missing:
-            return
+    def tell(done: float, note: str = "") -> None:
+        queue.put((spec, share.rank, done, note))
+
+    with folder.worker_lock(os.getpid()):
         env = make_env(experiment.env_id, experiment.env_kwargs)
-        count = spec.episodes - len(missing)
         settings = dict(spec.settings)
         if "progress" in inspect.signature(agent_factory(spec.name)[0]).parameters:
             # Agents that prepare themselves (training) say how far they are.
-            settings["progress"] = lambda share: tell(
-                Event(spec.name, count, spec.episodes, f"training {100 * share:.0f} %")
-            )
+            settings["progress"] = lambda part: tell(0, f"training {100 * part:.0f} %")
         agent = make_agent(spec.name, Task.from_env(env), **settings)
         extra = dict(getattr(agent, "record", {}))
         length = getattr(getattr(env.unwrapped, "benchmark", None), "episode_length", None)
+        count = 0
         batch: list[Trajectory] = []
         began = told = time.monotonic()
 
@@ -148,9 +172,9 @@ def run_agent(
             nonlocal told
             if length is not None and time.monotonic() - told > 0.2:
                 told = time.monotonic()
-                tell(Event(spec.name, count + steps / length, spec.episodes))
+                tell(count + steps / length)
 
-        for k in missing:
+        for k in share.episodes:
             if batch and k != batch[-1].header.episode + 1:
                 folder.add(spec.name, batch)
                 batch, began = [], time.monotonic()
@@ -171,24 +195,16 @@ def run_agent(
             if time.monotonic() - began > _AT_RISK or len(batch) >= _MOST_IN_A_BATCH:
                 folder.add(spec.name, batch)
                 batch, began = [], time.monotonic()
-                tell(Event(spec.name, count, spec.episodes))
+                tell(count)
         if batch:
             folder.add(spec.name, batch)
-        tell(Event(spec.name, count, spec.episodes))
+        tell(count)
         env.close()
 
 
-def _lock(records: Any) -> Any:
-    try:
-        from filelock import FileLock
-    except ImportError as error:
-        raise MissingExtraError("filelock", "pip install 'homeostasis-gym[report]'") from error
-    return FileLock(records / ".lock")
-
-
-def _forward(queue: Any, tell: Callable[[Event], None]) -> None:
-    while (event := queue.get()) is not None:
-        tell(event)
+def _forward(queue: Any, progress: _Progress) -> None:
+    while (news := queue.get()) is not None:
+        progress(*news)
 
 
 def _die_with_parent() -> None:

@@ -53,7 +53,7 @@ def test_a_second_start_runs_only_what_is_missing(tmp_path, probes):
     before = folder.trajectories()
     run_experiment(experiment("probe_agents:Slow", episodes=5), folder)
     assert folder.trajectories()[:2] == before
-    assert [int(s) for s in probes.read_text().split()] == [1, 2, 3, 4, 5]
+    assert sorted(int(s) for s in probes.read_text().split()) == [1, 2, 3, 4, 5]
     run_experiment(experiment("probe_agents:Slow", episodes=3), folder)
     assert len(probes.read_text().split()) == 5
     assert len(folder.manifest["starts"]) == 3
@@ -175,3 +175,10 @@ def test_what_is_no_run_is_refused(tmp_path):
     (tmp_path / "manifest.json").write_text("[]")
     with pytest.raises(RecordError, match="is no manifest of a run"):
         RunFolder(tmp_path).trajectories()
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    run_experiment(experiment("no-op", episodes=1), folder)
+    with folder.lock(), pytest.raises(HomeostasisError, match="is in use"):
+        run_experiment(experiment("no-op", episodes=2), RunFolder(folder.path))
