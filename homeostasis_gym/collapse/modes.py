@@ -129,16 +129,13 @@ def _add_fault(
     weights = fault.hits.astype(np.int16)
     for span in _spans(weights, fault.releases, fault.severity, least, settings.mode_patience, kinds):
         mode = fault.kinds[span.kind - 1][0] if span.kind else fault.mode
-        one = _mode(mode, ("",) * len(names) if mode == "freezing" else names, span, fault.unit)
-        one = replace(one, harmful=fault.harmful)
+        objective = "" if mode == "freezing" else names[span.objective]
+        one = _mode(mode, objective, span, fault.unit, harmful=fault.harmful)
         modes = found[span.episode]
-        told = [
-            m for m in modes if m.objective == one.objective and one.onset <= m.end and m.onset <= one.end
-        ]
-        if mode == "over-harvest" and any(m.mode == "maximise" for m in told):
+        if mode == "over-harvest" and any(_overlap(m, one) for m in modes if m.mode == "maximise"):
             continue  # it is the same bout
-        for other in told if mode == "freezing" else ():  # one freezing, seen at several objectives
-            if other.mode == mode:
+        if mode == "freezing":  # one freezing, seen at several objectives
+            for other in [m for m in modes if m.mode == mode and _overlap(m, one)]:
                 modes.remove(other)
                 one = replace(
                     one,
