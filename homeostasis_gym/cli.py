@@ -18,7 +18,11 @@ from homeostasis_gym.errors import HomeostasisError
 __all__ = ["main"]
 
 # Modules that hold a verb or several.
-_VERBS = ("homeostasis_gym.experiments.compare_cli",)
+_VERBS = (
+    "homeostasis_gym.experiments.compare_cli",
+    "homeostasis_gym.replay_cli",
+    "homeostasis_gym.experiments.alice_bob_cli",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
