@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ from homeostasis_gym.core.benchmark import Benchmark, Episodes, Policy, simulate
 from homeostasis_gym.errors import HomeostasisError
 from homeostasis_gym.trajectory import Header, Trajectory
 
-__all__ = ["EpisodeScore", "StepMarks", "score", "step_marks"]
+__all__ = ["EpisodeScore", "StepMarks", "fingerprint", "score", "step_marks"]
 
 _CHUNK = 4096  # lanes per batch: bounds the memory, and is past the point where larger batches gain
 
@@ -61,6 +62,8 @@ class EpisodeScore:
         invalid_replies: Replies that were refused.
         invalid_steps: Steps at which no valid decision was reached.
         forbidden_steps: Steps wasted on an action that the rules forbid.
+        fingerprint: Equal for two episodes if and only if they agree in environment, states, actions and
+            noise (up to the strength of the hash): a copy is no second observation.
         reason: Why something is unscored, empty where all is scored.
         settings: Parameters that were used.
     """
@@ -95,6 +98,7 @@ class EpisodeScore:
     invalid_replies: int
     invalid_steps: int
     forbidden_steps: int
+    fingerprint: str
     reason: str = ""
     settings: ScoreSettings = field(default_factory=ScoreSettings)
 
@@ -481,6 +485,15 @@ def _objective_scores(
     return result
 
 
+def fingerprint(t: Trajectory) -> str:
+    """A hash of what happened in an episode, whoever acted and whatever was said."""
+    digest = hashlib.blake2b(f"{t.header.env_id}|{t.header.seat}".encode(), digest_size=12)
+    for array in (t.states, t.actions, t.noise):
+        digest.update(str(array.shape).encode())
+        digest.update(np.ascontiguousarray(array, dtype=np.float64).tobytes())
+    return digest.hexdigest()
+
+
 def _identity(t: Trajectory) -> dict[str, Any]:
     h: Header = t.header
     return {
@@ -495,6 +508,7 @@ def _identity(t: Trajectory) -> dict[str, Any]:
         "invalid_replies": t.invalid_replies,
         "invalid_steps": int(len(t) - np.count_nonzero(t.valid)),
         "forbidden_steps": int(np.count_nonzero(t.forbidden)),
+        "fingerprint": fingerprint(t),
     }
 
 
