@@ -18,11 +18,12 @@ from pathlib import Path
 
 import numpy as np
 
-import homeostasis_gym
+from homeostasis_gym.agent import Task, make_agent
 from homeostasis_gym.collapse import EpisodeScore, score, summarize
+from homeostasis_gym.errors import RecordError
 from homeostasis_gym.experiments.folder import RunFolder
-from homeostasis_gym.experiments.runner import run_agent
-from homeostasis_gym.experiments.spec import AgentSpec, Experiment
+from homeostasis_gym.experiments.spec import AgentSpec, Experiment, make_env
+from homeostasis_gym.rollout import rollout
 from homeostasis_gym.trajectory import Trajectory
 
 ENVIRONMENTS = {"mohon": "Homeostasis-MOHoN-v0", "mobuo": "Homeostasis-MOBUO-v0"}
@@ -62,8 +63,22 @@ def run(out: Path, seeds: int, steps: int, only: str) -> None:
             experiment = Experiment(ENVIRONMENTS[env], (spec,), kwargs, seed=1)
             folder = RunFolder(out / name)
             folder.open(experiment)
+            if count - 1 in folder.finished(spec.name):
+                continue
             began = time.monotonic()
-            run_agent(experiment, spec, folder)
+            environment = make_env(experiment.env_id, kwargs)
+            player = make_agent(spec.name, Task.from_env(environment), **spec.settings)
+            episode = rollout(
+                environment,
+                player,
+                seed=count,
+                agent_name=spec.name,
+                episode=count - 1,
+                env_kwargs=kwargs,
+                agent_settings=spec.settings,
+                extra=getattr(player, "record", {}),
+            )
+            folder.add(spec.name, [episode])
             if time.monotonic() - began > 1:
                 print(f"{name}: seed {count}, {time.monotonic() - began:.0f} s", flush=True)
 
@@ -84,7 +99,7 @@ def table(out: Path) -> dict[str, list[EpisodeScore]]:
     for name, _, _ in conditions():
         try:
             trajectories = RunFolder(out / name).trajectories()
-        except homeostasis_gym.errors.RecordError:
+        except RecordError:
             continue
         scores = scored[name] = score(trajectories)
         s = summarize(scores)
@@ -151,7 +166,7 @@ def costs(out: Path) -> None:
             continue
         try:
             trajectories = RunFolder(out / name).trajectories()
-        except homeostasis_gym.errors.RecordError:
+        except RecordError:
             continue
         read, cached, written = (
             np.mean([t.tokens(kind) for t in trajectories]) for kind in ("prompt", "cached", "completion")

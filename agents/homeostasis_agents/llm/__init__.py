@@ -16,7 +16,7 @@ from homeostasis_agents.llm.client import (
     ScriptedClient,
     Usage,
 )
-from homeostasis_agents.llm.factories import smollm2
+from homeostasis_agents.llm.factories import llm, smollm2
 from homeostasis_agents.llm.history import HistoryPolicy
 from homeostasis_agents.llm.parser import ReplyParser
 from homeostasis_agents.llm.prompts import PromptBuilder, PromptSpec
@@ -38,5 +38,6 @@ __all__ = [
     "Request",
     "ScriptedClient",
     "Usage",
+    "llm",
     "smollm2",
 ]

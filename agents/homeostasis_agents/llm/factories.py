@@ -12,7 +12,7 @@ from homeostasis_agents.llm.prompts import PromptSpec
 from homeostasis_gym.agent import Task
 from homeostasis_gym.errors import HomeostasisError
 
-__all__ = ["conversation_settings", "smollm2"]
+__all__ = ["conversation_settings", "llm", "smollm2"]
 
 _RENAMED = {"history": "kind"}
 """Flat settings whose field has another name."""
@@ -61,6 +61,48 @@ def smollm2(task: Task, **settings: Any) -> LanguageModelAgent:
     own = {name: rest.pop(name) for name in ("threads", "temperature", "logprobs") if name in rest}
     refuse_unknown("smollm2", rest)
     return LanguageModelAgent(task, SmolLM2Client(**own), talk)
+
+
+def llm(task: Task, argument: str = "", **settings: Any) -> LanguageModelAgent:
+    """A language model of any provider that Inspect AI knows: ``llm:openai/gpt-4o-mini``.
+
+    Keys come from the environment alone, under the names that the provider gives them.
+
+    Args:
+        task: What is to be played.
+        argument: The model, in Inspect's words. ``smollm2/135m`` is the embedded model, by this road.
+        **settings: See `conversation_settings`; ``temperature``, ``backend``, ``base_url``, ``logprobs``,
+            ``connections`` of `homeostasis_agents.llm.hosted.InspectClient`; ``attempt_timeout``,
+            ``give_up_after`` and ``request_retries`` (how long a failing request is tried);
+            ``prices`` (price file) and ``max_cost`` (dollars for this agent, after which the run stops).
+
+    Raises:
+        MissingExtraError: Inspect AI is not installed.
+        HomeostasisError: No model, a missing key, an unknown setting.
+    """
+    from homeostasis_agents.llm.hosted import InspectClient, RetryLimits
+    from homeostasis_agents.llm.metering import Meter, MeteredClient, estimate, read_prices, say
+
+    if not argument:
+        raise HomeostasisError("agent llm needs a model behind a colon, such as llm:openai/gpt-4o-mini")
+    talk, rest = conversation_settings(settings)
+    names = {"attempt_timeout": "attempt_timeout", "give_up_after": "give_up_after"}
+    names["request_retries"] = "retries"
+    limits = RetryLimits(**{inner: rest.pop(name) for name, inner in names.items() if name in rest})
+    own = ("temperature", "backend", "base_url", "logprobs", "connections")
+    options = {name: rest.pop(name) for name in own if name in rest}
+    prices, max_cost = read_prices(rest.pop("prices", None)), rest.pop("max_cost", None)
+    refuse_unknown("llm", rest)
+    client = InspectClient(argument, limits=limits, context_tokens=talk.context_tokens, **options)
+    price = prices.get(argument)
+    if max_cost is not None and price is None:
+        raise HomeostasisError(f"`max_cost` needs a price of {argument} in the price file, which has none")
+    steps = getattr(task.benchmark, "episode_length", 100)
+    metered = MeteredClient(client, Meter(price, max_cost))
+    agent = LanguageModelAgent(task, metered, talk)
+    opening = "".join(message.content for message in agent.prompts.opening())
+    metered.before_first = lambda: say(f"{argument}: {estimate(talk, opening, steps, price)}")
+    return agent
 
 
 def refuse_unknown(agent: str, rest: Mapping[str, Any]) -> None:

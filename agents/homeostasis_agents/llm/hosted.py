@@ -1,0 +1,292 @@
+"""Models behind Inspect AI's model layer: every hosted and local provider that it knows.
+
+Inspect brings the providers, their retries and their rate limits. Left alone it retries for ever; here
+every request has a deadline (`RetryLimits`), after which the run stops with one line that says so, and what
+was finished is kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import threading
+import time
+import weakref
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import Any, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+from homeostasis_agents.llm.client import ClientError, ContextFullError, Reply, Request, Usage
+from homeostasis_gym.errors import HomeostasisError, MissingExtraError
+
+__all__ = ["BACKENDS", "InspectClient", "RetryLimits", "scrubbed"]
+
+T = TypeVar("T")
+
+INSTALL = "pip install 'homeostasis-gym[llm]'"
+
+BACKENDS: tuple[str, ...] = ("", "llama.cpp")
+"""Servers of which more is known than OpenAI's protocol: ``llama.cpp`` takes grammars and lets a
+conversation begin with an empty prefix cache."""
+
+
+@dataclass(frozen=True)
+class RetryLimits:
+    """How long a failing request is tried.
+
+    Args:
+        attempt_timeout: Seconds after which one attempt is given up.
+        give_up_after: Seconds after which the request is given up, waits between attempts included.
+        retries: Most attempts after the first.
+    """
+
+    attempt_timeout: int = 60
+    give_up_after: int = 180
+    retries: int = 8
+
+    def __post_init__(self) -> None:
+        if self.attempt_timeout < 1 or self.give_up_after < 1:
+            raise HomeostasisError(
+                "`attempt_timeout` and `give_up_after` must be at least 1 second, got "
+                f"{self.attempt_timeout} and {self.give_up_after}"
+            )
+        if self.retries < 0:
+            raise HomeostasisError(f"`retries` of a request must be at least 0, got {self.retries}")
+
+
+class InspectClient:
+    """Asks a model through Inspect AI.
+
+    Args:
+        model: Inspect's name of the model (``openai/gpt-4o-mini``, ``ollama/llama3.2``,
+            ``openai-api/SERVICE/MODEL``), or one of its ``Model`` objects.
+        temperature: Of sampling; None for the provider's default.
+        backend: See `BACKENDS`.
+        base_url: Address of the server, where it is not the provider's own. Never with a password in it.
+        limits: How long a failing request is tried.
+        context_tokens: Longest conversation, None when unknown.
+        logprobs: Whether to ask for log-probabilities.
+        connections: Requests at once.
+        run: Runs an asynchronous call and waits for it; by default in an event loop of our own, in a
+            thread in the background.
+
+    Raises:
+        MissingExtraError: Inspect AI is not installed.
+        HomeostasisError: No such model, or its key is not in the environment.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        temperature: float | None = 0.0,
+        backend: str = "",
+        base_url: str | None = None,
+        limits: RetryLimits | None = None,
+        context_tokens: int | None = None,
+        logprobs: bool = False,
+        connections: int = 10,
+        run: Callable[[Callable[[], Awaitable[Any]]], Any] | None = None,
+    ) -> None:
+        if backend not in BACKENDS:
+            raise HomeostasisError(f"`backend` must be '' or 'llama.cpp', got {backend!r}")
+        if connections < 1:
+            raise HomeostasisError(f"`connections` must be at least 1, got {connections}")
+        library = _library()
+        self.limits = limits or RetryLimits()
+        self._run = run or _LOOP.run
+        self.context_tokens = context_tokens
+        self.backend = backend
+        self.temperature = temperature
+        self.logprobs = logprobs
+        self.connections = connections
+        self.constraints = frozenset({"schema"} | ({"grammar"} if backend == "llama.cpp" else set()))
+        if isinstance(model, str):
+            try:
+                # A memoised model would be shared between event loops.
+                model = library.get_model(model, base_url=base_url, memoize=False)
+            except MissingExtraError:
+                raise
+            except Exception as error:  # providers raise whatever they like
+                raise HomeostasisError(f"`model` {model!r} cannot be used: {scrubbed(error)}") from None
+            # Open connections end with the client that made them.
+            weakref.finalize(self, _close, model.api, self._run)
+        self._model = model
+        self._library = library
+        self.base_url = base_url
+        self.name = str(model)
+        if self.name.startswith("smollm2/"):
+            self.backend = "llama.cpp"
+            self.constraints = frozenset({"grammar", "schema"})
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """What every record says of this client."""
+        return {
+            "runtime": f"inspect-ai {version('inspect-ai')}",
+            "temperature": self.temperature,
+            "backend": self.backend,
+            "base_url": _without_secrets(self.base_url),
+            "limits": asdict(self.limits),
+        }
+
+    def complete(self, request: Request) -> Reply:
+        """Answer a request, with retries until the limits are reached."""
+        start = time.perf_counter()
+        output = self._run(lambda: self.output(request))
+        return self.read(output, time.perf_counter() - start)
+
+    async def output(self, request: Request) -> Any:
+        """Inspect's answer to a request.
+
+        Raises:
+            ClientError: The model could not be asked.
+        """
+        kinds = {
+            "system": self._library.ChatMessageSystem,
+            "user": self._library.ChatMessageUser,
+            "assistant": self._library.ChatMessageAssistant,
+        }
+        messages = [kinds[message.role](content=message.content) for message in request.messages]
+        started = time.monotonic()
+        try:
+            return await self._model.generate(messages, config=self._config(request), cache=False)
+        except UnicodeDecodeError as error:
+            return _Unreadable(f"not UTF-8: {error.reason}")
+        except json.JSONDecodeError as error:
+            return _Unreadable(f"not JSON: {error.msg}")
+        except Exception as error:  # providers raise whatever they like
+            waited = time.monotonic() - started
+            raise ClientError(
+                f"{self.name} could not be asked; gave up after {waited:.0f} s (at most "
+                f"{self.limits.retries} retries within {self.limits.give_up_after} s): {scrubbed(error)}"
+            ) from None
+
+    def read(self, output: Any, seconds: float) -> Reply:
+        """Inspect's answer as a reply.
+
+        Raises:
+            ContextFullError: The conversation was too long.
+        """
+        if isinstance(output, _Unreadable):
+            # It was paid for: it counts as a reply that cannot be used, and is asked again as such.
+            return Reply("", f"unreadable ({output.reason})", seconds=seconds)
+        if not output.choices:
+            return Reply("", "empty", seconds=seconds)
+        if output.stop_reason == "model_length":
+            raise ContextFullError(f"the context of {self.name} is full")
+        usage = output.usage
+        tokens = Usage()
+        if usage is not None:
+            # Inspect's input tokens leave out what came from the cache.
+            uncached = usage.input_tokens + (usage.input_tokens_cache_write or 0)
+            tokens = Usage(uncached, usage.input_tokens_cache_read or 0, usage.output_tokens)
+        logprobs = output.choices[0].logprobs
+        return Reply(
+            text=output.completion,
+            finish_reason=output.stop_reason,
+            usage=tokens,
+            logprobs=() if logprobs is None else tuple(t.logprob for t in logprobs.content),
+            seconds=seconds,
+        )
+
+    def _config(self, request: Request) -> Any:
+        extra: dict[str, Any] = {}
+        schema = None
+        if self.backend == "llama.cpp":
+            extra["cache_prompt"] = not request.fresh
+        if request.constraint is not None:
+            if self.backend == "llama.cpp":
+                extra["grammar"] = request.constraint.grammar
+            elif request.constraint.schema is not None:
+                schema = self._library.ResponseSchema(
+                    name="reply", json_schema=request.constraint.schema, strict=True
+                )
+        return self._library.GenerateConfig(
+            max_tokens=request.max_tokens,
+            temperature=self.temperature,
+            seed=request.seed if self.temperature else None,
+            logprobs=self.logprobs or None,
+            max_retries=self.limits.retries,
+            timeout=self.limits.give_up_after,
+            attempt_timeout=self.limits.attempt_timeout,
+            max_connections=self.connections,
+            response_schema=schema,
+            extra_body=extra or None,
+        )
+
+
+def _close(api: Any, run: Callable[[Callable[[], Awaitable[Any]]], Any]) -> None:
+    with contextlib.suppress(Exception):  # nothing depends on it, and the loop may be gone at exit
+        run(api.aclose)
+
+
+@dataclass(frozen=True)
+class _Unreadable:
+    reason: str
+
+
+class _Loop:
+    """An event loop in a thread of its own, started when it is first needed."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def run(self, call: Callable[[], Awaitable[Any]]) -> Any:
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(target=self._loop.run_forever, name="llm", daemon=True)
+                self._thread.start()
+
+        async def awaited() -> Any:
+            return await call()
+
+        future = asyncio.run_coroutine_threadsafe(awaited(), self._loop)
+        # Nobody waits for what the loop's own thread asks for: a finaliser may run there.
+        return None if threading.get_ident() == self._thread.ident else future.result()
+
+
+_LOOP = _Loop()
+
+_SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
+_SECRET_TEXT = re.compile(
+    r"\b(?:sk|pk|xai|gsk|hf|AIza)[-_A-Za-z0-9]{12,}|Bearer\s+\S+|(?<=://)[^/\s@]+@", re.IGNORECASE
+)
+
+
+def scrubbed(error: BaseException | str) -> str:
+    """The text of an error in one line of bounded length, without anything that looks like a key.
+
+    Whatever an environment variable named like a secret holds is taken out, and what has a key's form.
+    """
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, BaseException) and type(error).__name__ not in text:
+        text = f"{type(error).__name__}: {text}"
+    for name, value in os.environ.items():
+        if len(value) >= 6 and _SECRET_NAME.search(name):
+            text = text.replace(value, "[hidden]")
+    return _SECRET_TEXT.sub("[hidden]", text)[:500]
+
+
+def _without_secrets(address: str | None) -> str | None:
+    if address is None:
+        return None
+    parts = urlsplit(address)
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, host, parts.path, "", ""))
+
+
+def _library() -> Any:
+    try:
+        import inspect_ai.model
+        import openai  # noqa: F401 (Inspect imports it at the first call, and fails there)
+    except ImportError as error:
+        raise MissingExtraError("Inspect AI with its providers", INSTALL) from error
+    return inspect_ai.model
