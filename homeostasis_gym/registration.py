@@ -45,4 +45,6 @@ def register_all() -> None:
                 vector_entry_point=vector_entry_point,
                 # Gymnasium's passive checker takes a vector reward for a mistake and warns.
                 disable_env_checker=True,
+                # Our environments check the order of calls themselves; a wrapper would double the check.
+                order_enforce=False,
             )

@@ -226,7 +226,7 @@ class Benchmark(ABC):
         """Number of noise channels."""
         return len(self.noise_low)
 
-    @property
+    @cached_property
     def action_limit(self) -> int:
         """Most units of one objective in one action."""
         return NO_LIMIT if self.max_consumption is None else self.max_consumption
@@ -471,15 +471,18 @@ def mark_out_of_range(
 ) -> bool:  # pragma: no cover - compiled
     """Set every lane's flag to OUT_OF_RANGE or 0, and say whether any lane is out of range."""
     lanes, objectives = action.shape
-    any_out = False
+    flat = action.reshape(lanes * objectives)
+    out = 0
+    for j in range(lanes * objectives):
+        out |= (flat[j] < 0) | (flat[j] > limit)
+    flags[:] = 0
+    if out == 0:
+        return False
     for k in range(lanes):
-        flag = 0
         for i in range(objectives):
             if action[k, i] < 0 or action[k, i] > limit:
-                flag = OUT_OF_RANGE
-                any_out = True
-        flags[k] = flag
-    return any_out
+                flags[k] = OUT_OF_RANGE
+    return True
 
 
 def as_units(action: ArrayLike) -> NDArray[np.int64]:

@@ -24,20 +24,23 @@ from homeostasis_gym.core.benchmark import (
     mark_out_of_range,
 )
 
-__all__ = ["Homeostatic", "base_stock", "restore", "satiation"]
+__all__ = ["Homeostatic", "base_stock", "oversatiation", "restore", "undersatiation"]
 
 _WEIGHT = 10.0  # penalty per level outside the band
 
 
 @formula
-def satiation(level: float, target: float, half_width: float) -> tuple[float, float]:
-    """Undersatiation and oversatiation reward of one objective."""
-    deviation = level - target
-    if deviation < -half_width:
-        return _WEIGHT * deviation, 0.0
-    if deviation > half_width:
-        return 0.0, -_WEIGHT * deviation
-    return 0.0, 0.0
+def undersatiation(deviation: float, half_width: float) -> float:
+    """Reward for a level so far from its set point: negative below the band, else 0."""
+    penalty = _WEIGHT * deviation
+    return penalty if deviation < -half_width else 0.0
+
+
+@formula
+def oversatiation(deviation: float, half_width: float) -> float:
+    """Reward for a level so far from its set point: negative above the band, else 0."""
+    penalty = -_WEIGHT * deviation
+    return penalty if deviation > half_width else 0.0
 
 
 @kernel
@@ -55,14 +58,17 @@ def _advance(
         return OUT_OF_RANGE
     for i in range(objectives):
         target, half_width = set_points[0, i], set_points[1, i]
+        level, change = state[i], noise[i]
+        units, under, over = rewards[3 * i], rewards[3 * i + 1], rewards[3 * i + 2]
+        # One array written per loop, which is what lets the compiler use vector instructions.
         for k in range(lanes):
-            units = float(action[k, i])
-            level = state[i, k] + units + noise[i, k]
-            under, over = satiation(level, target, half_width)
-            state[i, k] = level
-            rewards[3 * i, k] = units
-            rewards[3 * i + 1, k] = under
-            rewards[3 * i + 2, k] = over
+            units[k] = float(action[k, i])
+        for k in range(lanes):
+            level[k] = level[k] + units[k] + change[k]
+        for k in range(lanes):
+            under[k] = undersatiation(level[k] - target, half_width)
+        for k in range(lanes):
+            over[k] = oversatiation(level[k] - target, half_width)
     return 0
 
 
@@ -208,4 +214,4 @@ class Homeostatic(NoisyBenchmark):
         rewards: NDArray[np.float64],
         flags: NDArray[np.uint8],
     ) -> int:
-        return _advance(state, action, noise, rewards, flags, self._set_points, self.action_limit)
+        return _advance.call(state, action, noise, rewards, flags, self._set_points, self.action_limit)

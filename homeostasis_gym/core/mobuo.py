@@ -159,7 +159,7 @@ class Unbounded(Benchmark):
         rewards: NDArray[np.float64],
         flags: NDArray[np.uint8],
     ) -> int:
-        return _advance(state, action, noise, rewards, flags, self.action_limit, self.harvest_limit)
+        return _advance.call(state, action, noise, rewards, flags, self.action_limit, self.harvest_limit)
 
 
 @dataclass(frozen=True, kw_only=True)

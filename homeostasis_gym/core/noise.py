@@ -16,9 +16,12 @@ noise is the same with and without them.
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -42,7 +45,13 @@ _MIX_2 = np.uint64(0x94D049BB133111EB)
 _SHOCKS = np.uint64(0x6A09E667F3BCC908)  # sets the shocks' words apart from the ordinary noise's
 _ONE = np.uint64(1)
 _U11, _U27, _U30, _U31, _U32 = (np.uint64(n) for n in (11, 27, 30, 31, 32))
+_UNCOMPILED = os.environ.get("NUMBA_DISABLE_JIT", "0") != "0"
 _LOWER_HALF = np.uint64(0xFFFFFFFF)
+
+
+def _wraps() -> AbstractContextManager[Any]:
+    """Unsigned words are meant to wrap around; only kernels that run uncompiled would warn of it."""
+    return np.errstate(over="ignore") if _UNCOMPILED else nullcontext()
 
 
 @dataclass(frozen=True)
@@ -143,8 +152,8 @@ def derived_keys(keys: NDArray[np.uint64], numbers: NDArray[np.int64]) -> NDArra
         numbers: Shape (lanes,), int64, the episodes' numbers from 0.
     """
     derived = np.empty_like(keys)
-    with np.errstate(over="ignore"):  # wrapping around is meant; only uncompiled kernels notice it
-        _derive(keys, numbers, derived)
+    with _wraps():
+        _derive.call(keys, numbers, derived)
     return derived
 
 
@@ -167,8 +176,8 @@ def rows_from_keys(
     if not shape.channels:
         return rows
     low, span = _columns(shape)
-    with np.errstate(over="ignore"):  # as above
-        _draw_rows(keys, clock, low, span, rows)
+    with _wraps():
+        _draw_rows.call(keys, clock, low, span, rows)
     if shape.shocks:
         add_shocks(rows, keys, clock, shape)
     return rows
@@ -188,8 +197,8 @@ def add_shocks(
         clock: Number of each path's first row, shape (lanes,), int64.
         shape: What the noise looks like.
     """
-    with np.errstate(over="ignore"):  # as above
-        _add_shocks(
+    with _wraps():
+        _add_shocks.call(
             keys,
             clock,
             float(shape.shock_probability),

@@ -21,7 +21,13 @@ from homeostasis_gym.core.benchmark import (
     mark_out_of_range,
     objective_names,
 )
-from homeostasis_gym.core.homeostatic import base_stock, restore, satiation, satiation_rewards
+from homeostasis_gym.core.homeostatic import (
+    base_stock,
+    oversatiation,
+    restore,
+    satiation_rewards,
+    undersatiation,
+)
 from homeostasis_gym.errors import HomeostasisError
 
 __all__ = ["SleepWake"]
@@ -51,15 +57,19 @@ def _advance(
     by_chance = noise.shape[0] > objectives
     for i in range(objectives):
         asleep, awake, half_width = set_points[0, i], set_points[1, i], set_points[2, i]
+        level, change, regime = state[i], noise[i], state[objectives]
+        units, under, over = rewards[3 * i], rewards[3 * i + 1], rewards[3 * i + 2]
+        # One array written per loop, which is what lets the compiler use vector instructions.
         for k in range(lanes):
-            target = awake if state[objectives, k] > 0.0 else asleep
-            units = float(action[k, i])
-            level = state[i, k] + units - clearance + noise[i, k]
-            under, over = satiation(level, target, half_width)
-            state[i, k] = level
-            rewards[3 * i, k] = units
-            rewards[3 * i + 1, k] = under
-            rewards[3 * i + 2, k] = over
+            units[k] = float(action[k, i])
+        for k in range(lanes):
+            level[k] = level[k] + units[k] - clearance + change[k]
+        for k in range(lanes):
+            target = awake if regime[k] > 0.0 else asleep
+            under[k] = undersatiation(level[k] - target, half_width)
+        for k in range(lanes):
+            target = awake if regime[k] > 0.0 else asleep
+            over[k] = oversatiation(level[k] - target, half_width)
     for k in range(lanes):
         awake_now = state[objectives, k] > 0.0
         age = state[objectives + 1, k] + 1.0
@@ -267,7 +277,7 @@ class SleepWake(NoisyBenchmark):
         rewards: NDArray[np.float64],
         flags: NDArray[np.uint8],
     ) -> int:
-        return _advance(
+        return _advance.call(
             state,
             action,
             noise,

@@ -212,7 +212,7 @@ class Sustainability(Benchmark):
         rewards: NDArray[np.float64],
         flags: NDArray[np.uint8],
     ) -> int:
-        return _advance(
+        return _advance.call(
             state,
             action,
             rewards,

@@ -96,4 +96,5 @@ class ActionCodec:
                 f"`action` must have shape {(self.objectives,)} for each environment, "
                 f"got {units.shape[1:] if lanes == len(units) else units.shape}"
             )
-        return np.ascontiguousarray(units)
+        # Kernels are compiled for plain arrays: no strides, writable.
+        return units if units.flags.carray else units.copy()

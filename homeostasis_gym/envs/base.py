@@ -19,7 +19,7 @@ from homeostasis_gym.core.benchmark import (
     out_of_range,
 )
 from homeostasis_gym.core.noise import check_path
-from homeostasis_gym.core.utility import DriveReduction, make_utility
+from homeostasis_gym.core.utility import DriveReduction, Scalarization, make_utility
 from homeostasis_gym.envs import _rendering
 from homeostasis_gym.envs._actions import ActionCodec
 from homeostasis_gym.envs._noise import NoiseSource
@@ -27,6 +27,7 @@ from homeostasis_gym.errors import HomeostasisError
 
 __all__ = ["HomeostasisEnv", "check_options", "spaces"]
 
+_INT64 = np.dtype(np.int64)
 _LANE = np.zeros(1, dtype=np.int64)  # the one lane of a scalar environment
 
 
@@ -67,9 +68,14 @@ class HomeostasisEnv(gym.Env[NDArray[np.float64], Any]):
         self.reward_dim = self.benchmark.reward_dim
         self.reward_names = self.benchmark.reward_names
         self.scalarization = scalarization
-        self._utility = (
-            None if scalarization is None else make_utility(scalarization, self.reward_dim, self.benchmark)
-        )
+        self._utility: Scalarization | None = None
+        self._drive: DriveReduction | None = None
+        if scalarization is not None:
+            utility = make_utility(scalarization, self.reward_dim, self.benchmark)
+            if isinstance(utility, DriveReduction):
+                self._drive = utility
+            else:
+                self._utility = utility
         self._source = NoiseSource(self.benchmark, noise, self._own_generator)
         self._generator: np.random.Generator | None = None
         _rendering.check_mode(render_mode, self.metadata)
@@ -77,8 +83,15 @@ class HomeostasisEnv(gym.Env[NDArray[np.float64], Any]):
         self._history: list[NDArray[np.float64]] = []
 
         self._length = self.benchmark.episode_length
-        self._state = np.empty((len(self.benchmark.initial_state), 1))
+        self._fully_observed = self.benchmark.fully_observed
+        self._advance = self.benchmark.advance
+        self._shape = (self.benchmark.objectives,)
+        self._reward_shape = (self.reward_dim, 1)
+        self._direct = self._codec.mode != "discrete"  # the action space holds int64 counts as they are
+        self._levels = np.empty(len(self.benchmark.initial_state))
+        self._state = self._levels.reshape(-1, 1)  # the same memory as a batch of one
         self._path = np.empty((self._length, self.benchmark.noise_channels, 1))
+        self._told = self._path[:, :, 0].copy()
         self._flags = np.zeros(1, dtype=np.uint8)
         self._step = -1  # no episode is running
 
@@ -108,11 +121,13 @@ class HomeostasisEnv(gym.Env[NDArray[np.float64], Any]):
             self._source.forget(0)
         self._source.start(_LANE, None if scripted is None else scripted[:, :, np.newaxis])
         self._path = self._source.path()
-        self._state[:, 0] = self.benchmark.initial_state
+        # What infos give away, row by row: nobody who writes into it touches the path itself.
+        self._told = self._path[:, :, 0].copy()
+        self._levels[:] = self.benchmark.initial_state
         self._step = 0
-        observation = self.benchmark.observe(self._state)[:, 0]
+        observation = self.benchmark.observe(self._levels)
         if self.render_mode is not None:
-            self._history = [self._state[:, 0].copy()]
+            self._history = [self._levels.copy()]
         return observation, {} if self.benchmark.fully_observed else {"state": self.state}
 
     def step(self, action: Any) -> tuple[NDArray[np.float64], SupportsFloat, bool, bool, dict[str, Any]]:
@@ -130,52 +145,59 @@ class HomeostasisEnv(gym.Env[NDArray[np.float64], Any]):
         step = self._step
         if step < 0:
             raise ResetNeeded("`step` was called while no episode is running; call `reset` first")
-        if type(action) is np.ndarray and action.dtype == np.int64 and action.ndim == 1:
-            units = action.reshape(1, -1)  # the common case, without a detour
-            if units.shape[1] != self._codec.objectives or self._codec.mode == "discrete":
-                units = self._codec.units(units, 1)
+        if (
+            type(action) is np.ndarray
+            and action.dtype is _INT64
+            and action.shape == self._shape
+            and self._direct
+            and action.flags.carray
+        ):
+            units = action[None]  # the common case, without a detour
         else:
             units = self._codec.units(np.asarray(action)[np.newaxis], 1)
-        before = self.state if isinstance(self._utility, DriveReduction) else None
-        reward = np.empty((self.reward_dim, 1))
-        noise = self._path[step]
-        flags = self.benchmark.advance(self._state, units, noise, reward, self._flags)
-        if flags & OUT_OF_RANGE:
-            raise out_of_range(units, self._flags, self._codec.limit)
-        vector = reward[:, 0]
-        info: dict[str, Any] = {
-            "noise": noise[:, 0].copy(),
-            "invalid_action": bool(flags & FORBIDDEN),
-        }
-        self._step = step = step + 1
-        terminated = bool(flags & TERMINATED)
+        before = self._levels.copy() if self._drive is not None else None
+        column = np.empty(self._reward_shape)
+        flags = self._advance(self._state, units, self._path[step], column, self._flags)
+        terminated = forbidden = False
+        if flags:
+            if flags & OUT_OF_RANGE:
+                raise out_of_range(units, self._flags, self._codec.limit)
+            terminated, forbidden = bool(flags & TERMINATED), bool(flags & FORBIDDEN)
+        reward = column.ravel()  # a view
+        info: dict[str, Any] = {"noise": self._told[step], "invalid_action": forbidden}
+        step += 1
         truncated = step >= self._length
-        if terminated or truncated:
-            self._step = -1
+        self._step = -1 if terminated or truncated else step
         if self.render_mode is not None:
-            self._history.append(self._state[:, 0].copy())
-        observation = self.benchmark.observe(self._state)[:, 0]
-        if not self.benchmark.fully_observed:
-            info["state"] = self.state
-        if self._utility is not None:
-            info["vector_reward"] = vector
-            if isinstance(self._utility, DriveReduction):
-                assert before is not None
-                number = self._utility(before, self._state[:, 0])
-            else:
-                number = self._utility(vector)
-            return observation, float(number), terminated, truncated, info
-        return observation, vector, terminated, truncated, info
+            self._history.append(self._levels.copy())
+        observation = self._levels.copy()
+        if not self._fully_observed:
+            info["state"] = observation
+            observation = self.benchmark.observe(observation)
+        if self.scalarization is None:
+            return observation, reward, terminated, truncated, info
+        info["vector_reward"] = reward
+        if before is not None and self._drive is not None:
+            number = self._drive(before, self._levels)
+        else:
+            assert self._utility is not None
+            number = self._utility(reward)
+        return observation, float(number), terminated, truncated, info
 
     @property
     def state(self) -> NDArray[np.float64]:
         """A copy of the state behind the observation, shape (state_dim,)."""
-        return self._state[:, 0].copy()
+        return self._levels.copy()
 
     @property
     def noise_path(self) -> NDArray[np.float64]:
         """A copy of the running episode's whole noise path, shape (steps, channels)."""
         return self._path[:, :, 0].copy()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore a pickled or copied environment."""
+        self.__dict__.update(state)
+        self._state = self._levels.reshape(-1, 1)  # two views of one memory, which came back as two
 
     def _own_generator(self, lane: int) -> np.random.Generator:
         return self.np_random
