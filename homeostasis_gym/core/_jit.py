@@ -37,13 +37,17 @@ class kernel(Generic[P, R]):  # noqa: N801 (used as a decorator)
 
     def __init__(self, function: Callable[P, R]) -> None:
         self.python = function
-        self._compiled: Callable[P, R] | None = None
+        # The quick way to call: after the first call, the compiled function itself.
+        self.call: Callable[P, R] = self._first_call
         update_wrapper(self, function)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        if self._compiled is None:
-            self._compiled = _compile(self.python)
-        return self._compiled(*args, **kwargs)
+        return self.call(*args, **kwargs)
+
+    def _first_call(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        if self.call == self._first_call:  # not where somebody has kept this very method
+            self.call = _compile(self.python)
+        return self.call(*args, **kwargs)
 
     def __reduce__(self) -> str:
         # Pickled by name, as functions are: the compiled code is found again, not carried along.
