@@ -73,15 +73,15 @@ def add_parser(subparsers: Any) -> None:
         help="compute the metrics of a run again, from its records alone",
         description="Compute every episode's metrics again, from the records alone.",
     )
-    score_verb.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder")
+    score_verb.add_argument("run_folder", type=Path, metavar="RUN", help="run folder")
     score_verb.add_argument("--json", action="store_true", help="print JSON instead of a table")
     score_verb.set_defaults(run=_score)
 
     report = subparsers.add_parser(
         "report", help="write a run's report.html again", description="Write a run's page again."
     )
-    report.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder")
-    report.add_argument("--json", action="store_true", help="print JSON instead of the pages' names")
+    report.add_argument("run_folder", type=Path, metavar="RUN", help="run folder")
+    report.add_argument("--json", action="store_true", help="print JSON instead of the page's name")
     report.set_defaults(run=_report)
 
 
@@ -120,23 +120,20 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 def _score(arguments: argparse.Namespace) -> int:
     _need_report_extra()
-    for run in arguments.runs:
-        folder = RunFolder(run)
-        trajectories, scores = _scored(folder)
-        if arguments.json:
-            print(_as_json(folder, trajectories, scores))
-        else:
-            _print_table(folder, trajectories, scores)
+    folder = RunFolder(arguments.run_folder)
+    trajectories, scores = _scored(folder)
+    if arguments.json:
+        print(_as_json(folder, trajectories, scores))
+    else:
+        _print_table(folder, trajectories, scores)
     return 0
 
 
 def _report(arguments: argparse.Namespace) -> int:
     _need_report_extra()
-    pages = []
-    for run in arguments.runs:
-        folder = RunFolder(run)
-        pages.append(str(_write_report(folder, *_scored(folder))))
-    print(json.dumps({"reports": pages}) if arguments.json else "\n".join(pages))
+    folder = RunFolder(arguments.run_folder)
+    page = str(_write_report(folder, *_scored(folder)))
+    print(json.dumps({"report": page}) if arguments.json else page)
     return 0
 
 
