@@ -70,8 +70,14 @@ def load(task: Task, argument: str, *, algorithm: str | None = None) -> PolicyAg
     return PolicyAgent(load_any(argument, task, algorithm), task)
 
 
-def require(package: str = "stable_baselines3") -> None:
-    """Check that Stable-Baselines3 (or another package of the extra ``rl``) is there.
+def require(
+    package: str = "stable_baselines3", command: str = "pip install -c constraints.txt 'homeostasis-gym[rl]'"
+) -> None:
+    """Check that Stable-Baselines3 and another package are installed.
+
+    Args:
+        package: Import name.
+        command: What installs it.
 
     Raises:
         MissingExtraError: It is not installed.
@@ -80,4 +86,4 @@ def require(package: str = "stable_baselines3") -> None:
 
     for module, name in (("stable_baselines3", "Stable-Baselines3"), (package, package.replace("_", "-"))):
         if importlib.util.find_spec(module) is None:
-            raise MissingExtraError(name, "pip install -c constraints.txt 'homeostasis-gym[rl]'")
+            raise MissingExtraError(name, command)

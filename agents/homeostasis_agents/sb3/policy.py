@@ -27,7 +27,15 @@ from homeostasis_gym.agent import Decision, Task
 from homeostasis_gym.core.benchmark import Benchmark
 from homeostasis_gym.errors import HomeostasisError
 
-__all__ = ["Policy", "PolicyAgent", "UntrustedFileWarning", "load_any", "load_policy", "save_policy"]
+__all__ = [
+    "Policy",
+    "PolicyAgent",
+    "UntrustedFileWarning",
+    "load_any",
+    "load_policy",
+    "policy_of",
+    "save_policy",
+]
 
 _MEMBER = "homeostasis_gym.json"
 _FORMAT = 1
@@ -89,7 +97,7 @@ class PolicyAgent:
                 f"the policy was trained on observations {policy.observation_space}, but {task.env_id} "
                 f"with these arguments has {expected}"
             )
-        self._units = _units_of(policy.action_space, task.benchmark.objectives)
+        self._units = units_of(policy.action_space, task.benchmark.objectives)
         self._memory: Any = None
         self._first = True
         spec = policy.spec
@@ -175,6 +183,11 @@ def load_policy(path: Path) -> Policy:
     if policy.sha256 != notes["weights"]:
         raise HomeostasisError(f"{path} is damaged: its weights do not match their hash")
     return policy
+
+
+def policy_of(model: BaseAlgorithm, spec: TrainingSpec) -> Policy:
+    """The policy of an algorithm as it is now; it changes when the training goes on."""
+    return Policy(model.policy, model.policy.observation_space, model.policy.action_space, True, spec)
 
 
 def describe(path: Path) -> dict[str, Any] | None:
@@ -290,8 +303,12 @@ def _as_seen(observation: NDArray[np.float64]) -> NDArray[Any]:
     return observation
 
 
-def _units_of(space: gym.Space[Any], objectives: int) -> Any:
-    """The function from an action of the policy's space to counts of units per objective."""
+def units_of(space: gym.Space[Any], objectives: int) -> Any:
+    """The function from (a batch of) actions of a policy's space to counts of units per objective.
+
+    Raises:
+        HomeostasisError: The space does not stand for counts.
+    """
     if isinstance(space, gym.spaces.MultiDiscrete) and space.shape == (objectives,):
         return lambda action: np.asarray(action, dtype=np.int64)
     if isinstance(space, gym.spaces.Box) and space.shape == (objectives,):
@@ -300,7 +317,7 @@ def _units_of(space: gym.Space[Any], objectives: int) -> Any:
         base = round(int(space.n) ** (1 / objectives))
         if base**objectives == space.n:
             place = base ** np.arange(objectives - 1, -1, -1)
-            return lambda action: int(action) // place % base
+            return lambda action: np.asarray(action)[..., np.newaxis] // place % base
     raise HomeostasisError(
         f"the policy chooses from {space}, which does not stand for counts of {objectives} objectives"
     )

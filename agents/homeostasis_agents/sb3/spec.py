@@ -45,10 +45,18 @@ class TrainingSpec:
         steps: Environment steps, all lanes together.
         envs: Number of lanes.
         reward_scale: Factor on the scalarised reward.
+        component_limit: Where each component of the reward is cut before it is scalarised, see
+            `HomeostasisVecEnv`; None for nowhere.
         learning_rate: Learning rate at the start.
         final_learning_rate: Learning rate at the end; it falls in a straight line.
         net_arch: Sizes of the hidden layers.
         activation: ``relu`` or ``tanh``.
+        grid: Arguments of `Grid` in front of the layers, None for none.
+        final_entropy: Value to which the constructor's ``ent_coef`` falls during the first four fifths of the
+            training, None to keep it.
+        segments: In how many parts the steps are done. Each begins with fresh episodes and with random
+            numbers of its own, so that a training that was interrupted between two of them ends as if it
+            had not been.
         arguments: Further arguments of the algorithm's constructor.
         tuned_by: Where the settings come from; no part of what decides the weights.
     """
@@ -61,10 +69,14 @@ class TrainingSpec:
     steps: int = 1_000_000
     envs: int = 256
     reward_scale: float = 1.0
+    component_limit: float | None = None
     learning_rate: float = 3e-4
     final_learning_rate: float = 0.0
     net_arch: tuple[int, ...] = (64, 64)
     activation: str = "relu"
+    grid: Mapping[str, Any] | None = None
+    final_entropy: float | None = None
+    segments: int = 10
     arguments: Mapping[str, Any] = field(default_factory=dict)
     tuned_by: str = ""
 
@@ -75,7 +87,7 @@ class TrainingSpec:
             )
         if self.activation not in ("relu", "tanh"):
             raise HomeostasisError(f"`activation` must be relu or tanh, got {self.activation!r}")
-        for name, low in (("steps", 1), ("envs", 1), ("seed", 0)):
+        for name, low in (("steps", 1), ("envs", 1), ("seed", 0), ("segments", 1)):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < low:
                 raise HomeostasisError(f"`{name}` must be an integer of at least {low}, got {value!r}")

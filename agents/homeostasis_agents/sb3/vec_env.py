@@ -7,7 +7,7 @@ look for them, and the vector reward stays in every lane's info.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -19,6 +19,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
 from homeostasis_gym.core.benchmark import Benchmark
+from homeostasis_gym.core.utility import Scalarization, make_scalarization
 from homeostasis_gym.envs.vector import HomeostasisVectorEnv
 from homeostasis_gym.errors import HomeostasisError
 
@@ -35,18 +36,35 @@ class HomeostasisVecEnv(VecEnv):
     """A native vector environment for Stable-Baselines3.
 
     Args:
-        env: Native vector environment with a scalarised reward and ``autoreset_mode="SameStep"``.
+        env: Native vector environment, made with ``scalarization`` and ``autoreset_mode="SameStep"``.
         normalize: Show the agent ``benchmark.normalize(observation)`` in place of the raw observation:
             float32 numbers of about unit size.
-        reward_scale: Factor on the scalarised reward. The learner only sees rewards of about unit size
-            well; `info` keeps the vector reward unscaled.
+        reward_scale: Factor on the scalarised reward, for learners that want rewards of about unit size.
+        component_limit: Every component of the vector reward is cut to [-limit, limit] before it is
+            scalarised. A level that noise has carried far out of its band costs hundreds a step whatever
+            is done; uncut, its ups and downs drown the consequences of actions.
+        scalarization: The environment's own, again; needed together with `component_limit`, and must
+            then be one of the vector reward.
+
+    Attributes:
+        env: The native vector environment.
+
+    Every lane's info holds ``vector_reward`` (the environment's own, neither cut nor scaled), ``noise``,
+    ``invalid_action``, ``TimeLimit.truncated``, and ``terminal_observation`` where an episode ended.
 
     Raises:
-        HomeostasisError: The environment gives vector rewards or resets in another way.
+        HomeostasisError: The environment is none of ours or resets in another way, or a number is out of
+            range.
     """
 
     def __init__(
-        self, env: HomeostasisVectorEnv, *, normalize: bool = False, reward_scale: float = 1.0
+        self,
+        env: HomeostasisVectorEnv,
+        *,
+        normalize: bool = False,
+        reward_scale: float = 1.0,
+        component_limit: float | None = None,
+        scalarization: str | Mapping[str, Any] | None = None,
     ) -> None:
         if not isinstance(env, HomeostasisVectorEnv):
             raise HomeostasisError(
@@ -56,10 +74,17 @@ class HomeostasisVecEnv(VecEnv):
             raise HomeostasisError(
                 f"`env` must be made with autoreset_mode='SameStep', got {env.autoreset_mode.value!r}"
             )
-        if not (np.isfinite(reward_scale) and reward_scale > 0):
-            raise HomeostasisError(f"`reward_scale` must be finite and above 0, got {reward_scale!r}")
+        for name, value in (("reward_scale", reward_scale), ("component_limit", component_limit)):
+            if value is not None and not (np.isfinite(value) and value > 0):
+                raise HomeostasisError(f"`{name}` must be finite and above 0, got {value!r}")
         self.env = env
         self.reward_scale = float(reward_scale)
+        self.component_limit = component_limit
+        self._scalarize: Scalarization | None = None
+        if component_limit is not None:
+            if scalarization is None:
+                raise HomeostasisError("`scalarization` must be given with `component_limit`, got None")
+            self._scalarize = make_scalarization(scalarization, env.reward_dim)
         self._see: Callable[[NDArray[np.float64]], NDArray[Any]] = np.ascontiguousarray
         space: gym.Space[Any] = env.single_observation_space
         if normalize:
@@ -91,10 +116,10 @@ class HomeostasisVecEnv(VecEnv):
         vectors, noise, invalid = info["vector_reward"], info["noise"], info["invalid_action"]
         dones = terminated | truncated
         if dones.any():
-            # What the ended lanes reported moved to `final_info`; everything else stayed.
-            final = info["final_info"]
-            vectors = np.where(dones[:, np.newaxis], final["vector_reward"], vectors)
-            noise = np.where(dones[:, np.newaxis], final["noise"], noise)
+            # What the ended lanes reported has moved to `final_info`.
+            final, lane = info["final_info"], dones[:, np.newaxis]
+            vectors = np.where(lane, final["vector_reward"], vectors)
+            noise = np.where(lane, final["noise"], noise)
             invalid = np.where(dones, final["invalid_action"], invalid)
         infos: list[dict[str, Any]] = [
             {"vector_reward": v, "noise": n, "invalid_action": i, "TimeLimit.truncated": False}
@@ -111,6 +136,8 @@ class HomeostasisVecEnv(VecEnv):
             for lane, seen in zip(lanes.tolist(), last, strict=True):
                 infos[lane]["terminal_observation"] = seen
                 infos[lane]["TimeLimit.truncated"] = bool(truncated[lane] and not terminated[lane])
+        if self._scalarize is not None and self.component_limit is not None:
+            reward = self._scalarize(np.clip(vectors, -self.component_limit, self.component_limit))
         scaled = (reward * self.reward_scale).astype(np.float32)
         return self._see(observation), scaled, dones, infos
 

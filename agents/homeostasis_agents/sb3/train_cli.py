@@ -1,0 +1,166 @@
+"""``homeostasis-gym train``: train an algorithm of Stable-Baselines3 and keep what it takes to use it.
+
+OUT/policy.zip          the trained policy: ``--agents sb3:OUT/policy.zip`` wherever agents are named
+OUT/best.zip            the policy of the best evaluation
+OUT/evaluations.jsonl   one line per evaluation on the fixed noise paths
+OUT/training.json       the settings; a folder holds one training
+OUT/checkpoint/         where the training goes on when it was interrupted; gone when it has ended
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from homeostasis_agents.sb3 import require
+from homeostasis_agents.sb3.spec import ALGORITHMS, TrainingSpec, make_spec
+from homeostasis_gym.errors import HomeostasisError
+
+if TYPE_CHECKING:
+    from homeostasis_agents.sb3.run import TrainingRun
+
+__all__ = ["add_parser"]
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the verb ``train`` to the command line."""
+    names = ", ".join(name.lower() for name in ALGORITHMS)
+    parser = subparsers.add_parser(
+        "train",
+        help="train a reinforcement learning agent",
+        description="Train an algorithm of Stable-Baselines3 in one of the environments. An interrupted "
+        "training goes on when the same command is given again.",
+    )
+    parser.add_argument("--algo", required=True, help=f"one of {names}")
+    parser.add_argument("--env", default="Homeostasis-MOHoN-v0", help="environment (default: %(default)s)")
+    parser.add_argument(
+        "--scalarisation",
+        "--scalarization",
+        dest="scalarization",
+        default="linear",
+        help="what is maximised: a name, or JSON with a name and arguments (default: %(default)s)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the training (default: %(default)s)")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the results")
+    parser.add_argument("--steps", type=int, help="environment steps (default: from the settings)")
+    parser.add_argument(
+        "--env-arg",
+        action="append",
+        default=[],
+        metavar="NAME=JSON",
+        help="argument of the environment; may be given several times",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=JSON",
+        help="a training setting other than the tuned one, as in settings.json; may be given several times",
+    )
+    parser.add_argument(
+        "--eval-episodes", type=int, default=100, help="noise paths per evaluation (default: %(default)s)"
+    )
+    parser.add_argument("--tensorboard", type=Path, help="folder for TensorBoard's files")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.set_defaults(run=_train)
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    require()
+    from homeostasis_agents.sb3.run import TrainingRun
+
+    if arguments.eval_episodes < 1:
+        raise HomeostasisError(f"`--eval-episodes` must be at least 1, got {arguments.eval_episodes}")
+    spec = _spec(arguments)
+    run = TrainingRun(arguments.out, spec, episodes=arguments.eval_episodes)
+    with _progress(spec, enabled=not arguments.json) as tell:
+        result = run.run(
+            progress=tell, tensorboard=None if arguments.tensorboard is None else str(arguments.tensorboard)
+        )
+    if arguments.json:
+        print(json.dumps(result))
+    else:
+        _show(run, result)
+    return 0
+
+
+def _spec(arguments: argparse.Namespace) -> TrainingSpec:
+    algorithms = {name.lower(): name for name in ALGORITHMS}
+    algorithm = algorithms.get(arguments.algo.lower().replace("-", "").replace("_", ""), arguments.algo)
+    settings = dict(_pair("--set", text) for text in arguments.set)
+    fixed = {"algorithm", "env_id", "env_kwargs", "scalarization", "seed", "steps"} & set(settings)
+    if fixed:
+        raise HomeostasisError(f"`--set` must not name {fixed.pop()!r}, which has an option of its own")
+    return make_spec(
+        algorithm,
+        arguments.env,
+        env_kwargs=dict(_pair("--env-arg", text) for text in arguments.env_arg),
+        scalarization=_json_or_word(arguments.scalarization),
+        seed=arguments.seed,
+        steps=arguments.steps,
+        **settings,
+    )
+
+
+def _pair(option: str, text: str) -> tuple[str, Any]:
+    name, sign, value = text.partition("=")
+    if not sign or not name.isidentifier():
+        raise HomeostasisError(f"`{option}` must be NAME=JSON, got {text!r}")
+    return name, _json_or_word(value)
+
+
+def _json_or_word(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+@contextmanager
+def _progress(spec: TrainingSpec, enabled: bool) -> Iterator[Callable[[float], None]]:
+    """A bar on a terminal, one line per tenth elsewhere."""
+    if not enabled:
+        yield lambda share: None
+        return
+    if not sys.stderr.isatty():
+        told = -1
+
+        def say(share: float) -> None:
+            nonlocal told
+            if int(share * 10) > told:
+                told = int(share * 10)
+                print(f"training {spec.algorithm}: {told * 10} %", file=sys.stderr, flush=True)
+
+        yield say
+        return
+    require("rich", "pip install 'homeostasis-gym[report]'")
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        bar = bars.add_task(f"{spec.algorithm} in {spec.env_id}", total=1.0)
+        yield lambda share: bars.update(bar, completed=share)
+
+
+def _show(run: TrainingRun, result: dict[str, Any]) -> None:
+    last = result["evaluations"][-1]
+    onset = "-" if last["onset"] is None else f"{last['onset']:.0f}"
+    print(
+        f"{run.spec.algorithm} in {run.spec.env_id}, seed {run.spec.seed}: {last['steps']} steps, "
+        f"{result['seconds']:.0f} s\n"
+        f"on {run.episodes} unseen noise paths: score {last['score']:.1f}, regret {last['regret']:.1f} "
+        f"(median {last['median_regret']:.1f}), flip rate {last['flip_rate']:.2f}, "
+        f"Runaway Index {last['runaway_index']:.3f}, median onset {onset}\n"
+        f"use it: --agents sb3:{run.policy_path}"
+    )
