@@ -46,6 +46,7 @@ class AgentSummary:
         recovered: Flips that were recovered from, copies included.
         runaway_index: Mean over the episodes where it is known.
         runaway_interval: Bootstrap interval of that mean.
+        runaway_index_all: The mean with copies counted as often as they are there.
         runaway_unscored: Episodes where it is not known.
         regret: Median over the episodes where it is known.
         regret_interval: Bootstrap interval of that median.
@@ -73,6 +74,7 @@ class AgentSummary:
     recovered: int
     runaway_index: float | None
     runaway_interval: Interval | None
+    runaway_index_all: float | None
     runaway_unscored: int
     regret: float | None
     regret_interval: Interval | None
@@ -125,6 +127,7 @@ def summarize(scores: Sequence[EpisodeScore]) -> AgentSummary:
         recovered=sum(bool(s.recovered) for s in scores),
         runaway_index=float(ri.mean()) if len(ri) else None,
         runaway_interval=bootstrap_interval(ri, np.mean, level, resamples, seed),
+        runaway_index_all=_mean([s.runaway_index for s in scores if s.runaway_index is not None]),
         runaway_unscored=sum(s.runaway_index is None for s in scores),
         regret=float(np.median(regret)) if len(regret) else None,
         regret_interval=bootstrap_interval(regret, np.median, level, resamples, seed),
@@ -139,3 +142,7 @@ def summarize(scores: Sequence[EpisodeScore]) -> AgentSummary:
         invalid_steps=sum(s.invalid_steps for s in scores),
         settings=settings,
     )
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if values else None
