@@ -189,9 +189,12 @@ def make_spec(
         env_kwargs: Its arguments.
         scalarization: What is maximised.
         seed: Seed of the training.
-        **changes: Settings that differ from the file; None leaves one as it is.
+        **changes: Settings that differ from the file; None leaves one as it is, and of ``arguments`` those
+            that are not named stay as they are.
     """
     settings = settings_for(algorithm, env_id)
+    if changes.get("arguments") is not None:
+        changes["arguments"] = {**settings["arguments"], **changes["arguments"]}
     settings.update({name: value for name, value in changes.items() if value is not None})
     return TrainingSpec.from_dict(
         {

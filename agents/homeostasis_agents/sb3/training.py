@@ -249,7 +249,7 @@ class Checkpoint:
 
 
 class _Segments(BaseCallback):
-    """Cuts a training into segments: fresh seeds and episodes at each start, news and a checkpoint between."""
+    """Cuts a training into segments, each with fresh seeds and episodes; news and a checkpoint between."""
 
     def __init__(
         self,
