@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from homeostasis_agents.llm.agent import ConversationSettings, LanguageModelAgent
 from homeostasis_agents.llm.history import HistoryPolicy
@@ -12,7 +12,10 @@ from homeostasis_agents.llm.prompts import PromptSpec
 from homeostasis_gym.agent import Task
 from homeostasis_gym.errors import HomeostasisError
 
-__all__ = ["conversation_settings", "llm", "smollm2"]
+if TYPE_CHECKING:
+    from homeostasis_agents.llm.metering import Price
+
+__all__ = ["conversation_settings", "hosted_settings", "llm", "smollm2"]
 
 _RENAMED = {"history": "kind"}
 """Flat settings whose field has another name."""
@@ -80,29 +83,56 @@ def llm(task: Task, argument: str = "", **settings: Any) -> LanguageModelAgent:
         MissingExtraError: Inspect AI is not installed.
         HomeostasisError: No model, a missing key, an unknown setting.
     """
-    from homeostasis_agents.llm.hosted import InspectClient, RetryLimits
-    from homeostasis_agents.llm.metering import Meter, MeteredClient, estimate, read_prices, say
+    from homeostasis_agents.llm.hosted import InspectClient
+    from homeostasis_agents.llm.metering import Meter, MeteredClient, estimate, say
 
     if not argument:
         raise HomeostasisError("agent llm needs a model behind a colon, such as llm:openai/gpt-4o-mini")
-    talk, rest = conversation_settings(settings)
-    names = {"attempt_timeout": "attempt_timeout", "give_up_after": "give_up_after"}
-    names["request_retries"] = "retries"
-    limits = RetryLimits(**{inner: rest.pop(name) for name, inner in names.items() if name in rest})
-    own = ("temperature", "backend", "base_url", "logprobs", "connections")
-    options = {name: rest.pop(name) for name in own if name in rest}
-    prices, max_cost = read_prices(rest.pop("prices", None)), rest.pop("max_cost", None)
-    refuse_unknown("llm", rest)
-    client = InspectClient(argument, limits=limits, context_tokens=talk.context_tokens, **options)
-    price = prices.get(argument)
-    if max_cost is not None and price is None:
-        raise HomeostasisError(f"`max_cost` needs a price of {argument} in the price file, which has none")
-    steps = getattr(task.benchmark, "episode_length", 100)
+    talk, options, price_of, max_cost = hosted_settings("llm", {"temperature": 0.0, **settings})
+    price = price_of(argument)
+    client = InspectClient(argument, **options)
     metered = MeteredClient(client, Meter(price, max_cost))
     agent = LanguageModelAgent(task, metered, talk)
     opening = "".join(message.content for message in agent.prompts.opening())
+    steps = getattr(task.benchmark, "episode_length", 100)
     metered.before_first = lambda: say(f"{argument}: {estimate(talk, opening, steps, price)}")
     return agent
+
+
+def hosted_settings(
+    agent: str, settings: Mapping[str, Any]
+) -> tuple[ConversationSettings, dict[str, Any], Callable[[str], Price | None], float | None]:
+    """Sort the settings of an agent that asks through Inspect.
+
+    Returns:
+        How to talk, the arguments for `homeostasis_agents.llm.hosted.InspectClient`, a function that gives
+        a model's price, and the most dollars to be spent.
+
+    Raises:
+        HomeostasisError: Unknown setting, or one that cannot be used.
+    """
+    from homeostasis_agents.llm.hosted import RetryLimits
+    from homeostasis_agents.llm.metering import read_prices
+
+    talk, rest = conversation_settings(settings)
+    names = {
+        "attempt_timeout": "attempt_timeout",
+        "give_up_after": "give_up_after",
+        "request_retries": "retries",
+    }
+    limits = RetryLimits(**{inner: rest.pop(name) for name, inner in names.items() if name in rest})
+    own = ("temperature", "backend", "base_url", "logprobs", "connections")
+    options = {name: rest.pop(name) for name in own if name in rest}
+    options |= {"limits": limits, "context_tokens": talk.context_tokens}
+    prices, max_cost = read_prices(rest.pop("prices", None)), rest.pop("max_cost", None)
+    refuse_unknown(agent, rest)
+
+    def price_of(model: str) -> Price | None:
+        if max_cost is not None and model not in prices:
+            raise HomeostasisError(f"`max_cost` needs a price of {model} in the price file, which has none")
+        return prices.get(model)
+
+    return talk, options, price_of, max_cost
 
 
 def refuse_unknown(agent: str, rest: Mapping[str, Any]) -> None:

@@ -65,13 +65,13 @@ class InspectClient:
     Args:
         model: Inspect's name of the model (``openai/gpt-4o-mini``, ``ollama/llama3.2``,
             ``openai-api/SERVICE/MODEL``), or one of its ``Model`` objects.
-        temperature: Of sampling; None for the provider's default.
+        temperature: Of sampling; None for the model's own setting or the provider's default.
         backend: See `BACKENDS`.
         base_url: Address of the server, where it is not the provider's own. Never with a password in it.
         limits: How long a failing request is tried.
         context_tokens: Longest conversation, None when unknown.
         logprobs: Whether to ask for log-probabilities.
-        connections: Requests at once.
+        connections: Requests at once; None for what the provider and Inspect's options say.
         run: Runs an asynchronous call and waits for it; by default in an event loop of our own, in a
             thread in the background.
 
@@ -84,18 +84,18 @@ class InspectClient:
         self,
         model: Any,
         *,
-        temperature: float | None = 0.0,
+        temperature: float | None = None,
         backend: str = "",
         base_url: str | None = None,
         limits: RetryLimits | None = None,
         context_tokens: int | None = None,
         logprobs: bool = False,
-        connections: int = 10,
+        connections: int | None = None,
         run: Callable[[Callable[[], Awaitable[Any]]], Any] | None = None,
     ) -> None:
         if backend not in BACKENDS:
             raise HomeostasisError(f"`backend` must be '' or 'llama.cpp', got {backend!r}")
-        if connections < 1:
+        if connections is not None and connections < 1:
             raise HomeostasisError(f"`connections` must be at least 1, got {connections}")
         library = _library()
         self.limits = limits or RetryLimits()
@@ -118,6 +118,9 @@ class InspectClient:
             weakref.finalize(self, _close, model.api, self._run)
         self._model = model
         self._library = library
+        self._limit_reached = _limit_reached()
+        if self.temperature is None:
+            self.temperature = model.config.temperature
         self.base_url = base_url
         self.name = str(model)
         if self.name.startswith("smollm2/"):
@@ -156,6 +159,8 @@ class InspectClient:
         started = time.monotonic()
         try:
             return await self._model.generate(messages, config=self._config(request), cache=False)
+        except (self._limit_reached, HomeostasisError):
+            raise  # Inspect's own limits on a sample, and what we ourselves have to say
         except UnicodeDecodeError as error:
             return _Unreadable(f"not UTF-8: {error.reason}")
         except json.JSONDecodeError as error:
@@ -281,6 +286,12 @@ def _without_secrets(address: str | None) -> str | None:
     parts = urlsplit(address)
     host = parts.netloc.rpartition("@")[2]
     return urlunsplit((parts.scheme, host, parts.path, "", ""))
+
+
+def _limit_reached() -> type[Exception]:
+    from inspect_ai.util import LimitExceededError
+
+    return LimitExceededError
 
 
 def _library() -> Any:
