@@ -32,6 +32,10 @@ ENVIRONMENTS: dict[str, tuple[str, str]] = {
         "homeostasis_gym.envs.sleepwake:SleepWakeEnv",
         "homeostasis_gym.envs.sleepwake:SleepWakeVectorEnv",
     ),
+    "Homeostasis-ValueGraph-v0": (
+        "homeostasis_gym.envs.value_graph:ValueGraphEnv",
+        "homeostasis_gym.envs.value_graph:ValueGraphVectorEnv",
+    ),
 }
 
 

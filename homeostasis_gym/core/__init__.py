@@ -19,6 +19,7 @@ from homeostasis_gym.core.mohon import MOHoN
 from homeostasis_gym.core.single import Single
 from homeostasis_gym.core.sleepwake import SleepWake
 from homeostasis_gym.core.sustainability import Sustainability
+from homeostasis_gym.core.value_graph.benchmark import ValueGraph, ValueGraphSeat
 
 __all__ = [
     "MOBUO",
@@ -31,6 +32,8 @@ __all__ = [
     "Single",
     "SleepWake",
     "Sustainability",
+    "ValueGraph",
+    "ValueGraphSeat",
     "benchmark_from_dict",
     "benchmark_to_dict",
     "simulate",
