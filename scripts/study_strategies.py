@@ -1,8 +1,9 @@
 """Which rebalancing strategies keep both agents whole?
 
-Every strategy runs with the same 1000 schedules of 3000 steps at three interaction rates; both agents follow
-it. Printed is a Markdown table of the share of runs with a one-sided collapse, a collapse of both and none, with
-95 % Wilson intervals; the figure shows the share without any collapse. The numbers go to a JSON file as well.
+Every strategy runs with the same 1000 schedules of 3000 steps at three interaction rates; both agents
+follow it. Printed is a Markdown table of the share of runs with a one-sided collapse, a collapse of both and
+none, with 95 % Wilson intervals; the figure shows the share without any collapse. The numbers go to a JSON
+file as well.
 
     python scripts/study_strategies.py --out docs/figures/strategies
 """

@@ -4,6 +4,7 @@ Arrays in, arrays out. `simulate` keeps everything of a run or a batch; `outcome
 keeps only when what collapsed; `step` and `interact` are single steps from a given state.
 """
 
+from homeostasis_gym.core.value_graph.benchmark import ValueGraph, ValueGraphSeat
 from homeostasis_gym.core.value_graph.kernels import STRATEGIES as _STRATEGIES
 from homeostasis_gym.core.value_graph.kernels import UTILITIES as _UTILITIES
 from homeostasis_gym.core.value_graph.params import (
@@ -43,7 +44,9 @@ __all__ = [
     "Outcomes",
     "ScheduleSource",
     "Simulation",
+    "ValueGraph",
     "ValueGraphParams",
+    "ValueGraphSeat",
     "article",
     "circumplex",
     "initial_state",

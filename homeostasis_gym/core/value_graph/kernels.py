@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homeostasis_gym.core._jit import formula, kernel
+from homeostasis_gym.core.benchmark import FORBIDDEN, OUT_OF_RANGE, mark_out_of_range
 
 __all__ = [
     "BLOCK",
@@ -25,6 +26,7 @@ __all__ = [
     "STRATEGIES",
     "UTILITIES",
     "Graph",
+    "assist_kernel",
     "choose_kernel",
     "interact_kernel",
     "outcome_kernel",
@@ -467,6 +469,9 @@ def _correct(
                     k = j
             # The tolerance of `numpy.isclose`, inside which the reference draws one of the tied.
             least = best - (1e-8 + 1e-5 * abs(best))
+            if strategy == _LOOKAHEAD:
+                # Sums of squares far from 0, whose differences are what matters.
+                least = best - 1e-12 * abs(best)
             n_tied = 0
             for j in range(n_values):
                 n_tied += 1 if score[j] >= least else 0
@@ -781,3 +786,73 @@ def outcome_kernel(
             logs1,
         )
         _watch(rule, level, hold, t, v, peak, spell, onset)
+
+
+@kernel
+def assist_kernel(
+    g: Graph,
+    v: Floats,
+    u: Floats,
+    change: Floats,
+    turn: Floats,
+    action: NDArray[np.int64],
+    units: int,
+    limit: int,
+    flags: NDArray[np.uint8],
+) -> int:
+    """One step with corrections chosen from outside: the correction first, then the interaction.
+
+    Args:
+        g: The parameters.
+        v: Levels ``(agents, values, runs)``; overwritten.
+        u: Utilities; likewise.
+        change: Overwritten with what the interaction has added to each level. Like `v`.
+        turn: Agent that may be corrected, -1 for nobody. ``(runs,)``.
+        action: Units of correction towards the target for each value. ``(runs, values)``.
+        units: Units that make a whole correction, and the most in sum.
+        limit: Most units of one value in one action.
+        flags: Gets FORBIDDEN where the sum is greater; nothing is corrected then. OUT_OF_RANGE where an
+            action is outside the action space; then no run moves. ``(runs,)``.
+
+    Returns:
+        All flags, or-ed together.
+    """
+    n_agents, n_values, n_runs = v.shape
+    if mark_out_of_range(action, limit, flags):
+        return OUT_OF_RANGE
+    seen = 0
+    for b in range(n_runs):
+        total = 0
+        for j in range(n_values):
+            total += action[b, j]
+        if total > units:
+            flags[b] = FORBIDDEN
+            seen = FORBIDDEN
+            continue
+        a = int(turn[b])
+        if a < 0:
+            continue
+        for j in range(n_values):
+            off = _deviation(v[a, j, b], g.low[j], g.high[j])
+            size = g.max_step if action[b, j] == units else g.max_step * action[b, j] / units
+            v[a, j, b] -= _signed(min(size, abs(off)), off)
+    scratch = np.empty(v.size)
+    old = np.empty_like(v)
+    _interact(
+        g,
+        0,
+        np.empty((n_agents, n_values, 0)),
+        v,
+        u,
+        old,
+        np.empty_like(v),
+        np.empty(n_runs),
+        scratch,
+        scratch.view(np.int64),
+        np.empty(v.size),
+    )
+    for a in range(n_agents):
+        for j in range(n_values):
+            for b in range(n_runs):
+                change[a, j, b] = v[a, j, b] - old[a, j, b]
+    return seen
