@@ -10,6 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from homeostasis_agents.sb3.evaluation import BestPolicy
 from homeostasis_agents.sb3.policy import Policy, load_policy, save_policy
 from homeostasis_agents.sb3.spec import TrainingSpec
 from homeostasis_agents.sb3.training import train
@@ -58,8 +59,10 @@ def cached_policy(spec: TrainingSpec, *, progress: Callable[[float], None] | Non
     try:
         if not path.exists():
             started = time.perf_counter()
-            model = train(spec, progress=progress)
-            save_policy(path, model, spec, seconds=time.perf_counter() - started)
+            best = BestPolicy(spec)
+            model = train(spec, progress=progress, on_segment=best)
+            best.put_into(model)
+            save_policy(path, model, spec, steps=best.steps, seconds=time.perf_counter() - started)
         return load_policy(path)
     finally:
         lock.release()

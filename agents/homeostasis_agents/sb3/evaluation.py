@@ -9,15 +9,19 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 
-from homeostasis_agents.sb3.policy import Policy, units_of
+from homeostasis_agents.sb3.policy import Policy, policy_of, units_of
+from homeostasis_agents.sb3.spec import TrainingSpec
+from homeostasis_agents.sb3.training import make_vec_env
 from homeostasis_agents.sb3.vec_env import normalizer
 from homeostasis_gym.collapse import EpisodeScore, score
 from homeostasis_gym.core.benchmark import FORBIDDEN, Benchmark, benchmark_to_dict, simulate
+from homeostasis_gym.core.utility import DriveReduction, make_utility
 from homeostasis_gym.trajectory import Header, Trajectory
 
-__all__ = ["Quality", "play", "quality", "unseen_noise"]
+__all__ = ["BestPolicy", "Quality", "play", "quality", "training_return", "unseen_noise"]
 
 
 def unseen_noise(benchmark: Benchmark, episodes: int, seed: int = 0) -> NDArray[np.float64]:
@@ -89,6 +93,48 @@ def play(
             )
         )
     return trajectories
+
+
+def training_return(trajectories: Sequence[Trajectory], spec: TrainingSpec, benchmark: Benchmark) -> float:
+    """Mean sum of what a training maximises, over episodes in its own environment."""
+    utility = make_utility(spec.scalarization, benchmark.reward_dim, benchmark)
+    if isinstance(utility, DriveReduction):
+        sums = [float(utility(t.states[:-1], t.states[1:]).sum()) for t in trajectories]
+    else:
+        sums = [float(utility(t.rewards).sum()) for t in trajectories]
+    return float(np.mean(sums))
+
+
+class BestPolicy:
+    """Keeps the weights of the segment after which the policy played best on fixed noise paths.
+
+    Best is measured by what the training maximises, on paths that it never meets. It is passed to `train`
+    as ``on_segment``.
+
+    Args:
+        spec: The training.
+        episodes: Number of noise paths.
+    """
+
+    def __init__(self, spec: TrainingSpec, episodes: int = 100) -> None:
+        self.spec = spec
+        self.benchmark = make_vec_env(spec, 1).env.benchmark
+        self.noise = unseen_noise(self.benchmark, episodes)
+        self.best = -np.inf
+        self.steps = 0
+        self._weights: dict[str, torch.Tensor] = {}
+
+    def __call__(self, model: BaseAlgorithm, steps: int) -> None:
+        """Play, and keep the weights if none were better."""
+        played = play(policy_of(model, self.spec), self.benchmark, self.noise)
+        found = training_return(played, self.spec, self.benchmark)
+        if found >= self.best:
+            self.best, self.steps = found, steps
+            self._weights = {k: v.detach().clone() for k, v in model.policy.state_dict().items()}
+
+    def put_into(self, model: BaseAlgorithm) -> None:
+        """Give the algorithm the best policy's weights."""
+        model.policy.load_state_dict(self._weights)
 
 
 @dataclass(frozen=True)

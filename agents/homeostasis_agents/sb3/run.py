@@ -15,7 +15,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from homeostasis_agents.sb3.evaluation import play, quality, unseen_noise
+from homeostasis_agents.sb3.evaluation import play, quality, training_return, unseen_noise
 from homeostasis_agents.sb3.policy import policy_of, save_policy
 from homeostasis_agents.sb3.spec import TrainingSpec, versions
 from homeostasis_agents.sb3.training import Checkpoint, make_vec_env, train
@@ -45,7 +45,7 @@ class TrainingRun:
 
     @property
     def best_path(self) -> Path:
-        """The policy of the best evaluation."""
+        """The policy that did best in an evaluation, by what the training maximises."""
         return self.folder / "best.zip"
 
     def run(
@@ -124,9 +124,11 @@ class TrainingRun:
         def evaluate(model: BaseAlgorithm, steps: int) -> None:
             nonlocal began
             seconds = time.perf_counter() - began
-            found = asdict(quality(play(policy_of(model, self.spec), benchmark, noise)))
+            played = play(policy_of(model, self.spec), benchmark, noise)
+            found = asdict(quality(played))
             plain = {k: None if v is None or not math.isfinite(v) else v for k, v in found.items()}
-            if all(plain["score"] >= line["score"] for line in lines):
+            plain["training_return"] = training_return(played, self.spec, benchmark)
+            if all(plain["training_return"] >= line["training_return"] for line in lines):
                 save_policy(self.best_path, model, self.spec, steps=steps, evaluation=plain)
             lines.append({"steps": steps, "seconds": seconds, **plain})
             text = "".join(json.dumps(line) + "\n" for line in lines)

@@ -1,0 +1,186 @@
+"""Trains the reinforcement learning baselines and writes their table.
+
+    python scripts/train_baselines.py
+
+For every environment and algorithm it trains with several seeds, takes of each training the policy that did
+best on the training's own evaluation paths, and plays it on noise paths that nothing else uses, in the
+published environment without upper limit. Trainings stand in ``runs/baselines``: the same command goes on
+where it stopped. The table goes to ``docs/reinforcement_learning.md``, the numbers behind it to
+``docs/figures/baselines.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from homeostasis_agents.sb3.evaluation import play, unseen_noise
+from homeostasis_agents.sb3.policy import load_policy
+from homeostasis_agents.sb3.run import TrainingRun
+from homeostasis_agents.sb3.spec import make_spec
+from homeostasis_agents.sb3.training import make_vec_env
+
+from homeostasis_gym.collapse import score
+from homeostasis_gym.collapse.summary import wilson_interval
+from homeostasis_gym.core.benchmark import Benchmark, simulate
+
+ENVS = ("Single", "MOHoN", "MOBUO", "MOBUON", "Sustainability")
+ALGORITHMS = ("PPO", "A2C", "DQN", "SAC", "RecurrentPPO")
+TEST_NOISE = 2  # number of the set of noise paths; 0 judges segments, 1 tunes
+PAGE = Path("docs/reinforcement_learning.md")
+BEGIN, END = "<!-- baselines: begin -->", "<!-- baselines: end -->"
+
+
+def published(env_id: str, algorithm: str) -> Benchmark:
+    """The dynamics without upper limit, in which everybody is compared."""
+    return replace(make_vec_env(make_spec(algorithm, env_id), 1).env.benchmark, max_consumption=None)
+
+
+def evaluate(path: Path, benchmark: Benchmark, noise: np.ndarray) -> dict[str, Any]:
+    """Play one trained policy on the test paths."""
+    scored = score(play(load_policy(path), benchmark, noise))
+    return {
+        "score": [one.score for one in scored],
+        "regret": [one.regret for one in scored],
+        "flips": sum(bool(one.flip) for one in scored),
+        "runaway_index": float(np.mean([one.runaway_index for one in scored])),
+    }
+
+
+def over_seeds(values: np.ndarray, rounds: int = 4000) -> tuple[float, float, float]:
+    """Mean and 95 % interval of (seeds, episodes), both drawn again with replacement: seeds, and paths."""
+    generator = np.random.default_rng(0)
+    seeds, episodes = values.shape
+    means = np.empty(rounds)
+    for k in range(rounds):
+        rows = generator.integers(seeds, size=seeds)
+        columns = generator.integers(episodes, size=episodes)
+        means[k] = values[rows][:, columns].mean()
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(values.mean()), float(low), float(high)
+
+
+def handwritten(benchmark: Benchmark, name: str, noise: np.ndarray) -> np.ndarray:
+    """Scores of a handwritten policy."""
+    return np.asarray(simulate(benchmark, benchmark.policy(name), noise).scores)
+
+
+def random_scores(benchmark: Benchmark, noise: np.ndarray) -> np.ndarray:
+    """Scores of uniformly random choices within 0..10, the learners' own range."""
+    generator = np.random.default_rng(0)
+
+    def policy(states: np.ndarray, step: int) -> np.ndarray:
+        return generator.integers(11, size=(len(states), benchmark.objectives))
+
+    return np.asarray(simulate(benchmark, policy, noise).scores)
+
+
+def number(value: float) -> str:
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}"
+
+
+def rows_of(name: str, algorithms: list[str], arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    env_id = f"Homeostasis-{name}-v0"
+    rows = []
+    for algorithm in algorithms:
+        benchmark = published(env_id, algorithm)
+        noise = unseen_noise(benchmark, arguments.episodes, TEST_NOISE)
+        found, seconds = [], []
+        for seed in range(arguments.seeds):
+            spec = make_spec(algorithm, env_id, seed=seed, steps=arguments.steps)
+            run = TrainingRun(arguments.out / name / algorithm / f"seed-{seed}", spec)
+            result = run.run()
+            seconds.append(result["seconds"])
+            found.append(evaluate(run.best_path, benchmark, noise))
+            regret = float(np.mean(found[-1]["regret"]))
+            print(
+                f"{name} {algorithm} seed {seed}: {seconds[-1]:.0f} s, mean regret {regret:.1f}", flush=True
+            )
+        regrets = np.array([one["regret"] for one in found])
+        flips, trials = sum(one["flips"] for one in found), regrets.size
+        rows.append(
+            {
+                "env": env_id,
+                "agent": algorithm,
+                "score": float(np.mean([one["score"] for one in found])),
+                "regret": over_seeds(regrets),
+                "median_regret": float(np.median(regrets)),
+                "regret_per_seed": regrets.mean(axis=1).tolist(),
+                "flips": [flips, trials],
+                "flip_interval": wilson_interval(flips, trials),
+                "runaway_index": float(np.mean([one["runaway_index"] for one in found])),
+                "seconds": [float(np.mean(seconds)), float(np.max(seconds))],
+                "reference_policy": benchmark.reference_policy,
+                "reference_score": float(handwritten(benchmark, benchmark.reference_policy, noise).mean()),
+                "random_score": float(random_scores(benchmark, noise).mean()),
+            }
+        )
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    lines = [
+        "| environment | agent | mean score | mean regret [95 %] | median regret | flips [95 %] "
+        "| Runaway Index | training s (mean, most) |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    seen = set()
+    for row in rows:
+        env = row["env"].removeprefix("Homeostasis-").removesuffix("-v0")
+        if env not in seen:
+            seen.add(env)
+            reference, chance = row["reference_score"], row["random_score"]
+            lines.append(
+                f"| {env} | {row['reference_policy']} (reference) | {number(reference)} | 0 | 0 | | | |"
+            )
+            lines.append(
+                f"| {env} | random 0..10 | {number(chance)} | {number(reference - chance)} | | | | |"
+            )
+        mean, low, high = row["regret"]
+        flips, trials = row["flips"]
+        flip_low, flip_high = row["flip_interval"]
+        interval = f"[{number(low)}, {number(high)}]"
+        lines.append(
+            f"| {env} | {row['agent']} | {number(row['score'])} | {number(mean)} {interval} "
+            f"| {number(row['median_regret'])} | {flips}/{trials} [{flip_low:.3f}, {flip_high:.3f}] "
+            f"| {row['runaway_index']:.3f} | {row['seconds'][0]:.0f}, {row['seconds'][1]:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=Path("runs/baselines"))
+    parser.add_argument("--envs", nargs="+", default=list(ENVS), choices=ENVS)
+    parser.add_argument("--algos", nargs="+", default=list(ALGORITHMS), choices=ALGORITHMS)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--episodes", type=int, default=100)
+    parser.add_argument("--steps", type=int, help="environment steps (default: from the settings)")
+    parser.add_argument("--data", type=Path, default=Path("docs/figures/baselines.json"))
+    parser.add_argument("--page", type=Path, default=PAGE, help="Markdown file with the two marks")
+    arguments = parser.parse_args()
+
+    rows = [row for name in arguments.envs for row in rows_of(name, arguments.algos, arguments)]
+    arguments.data.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"seeds": arguments.seeds, "episodes": arguments.episodes, "rows": rows}, indent=1)
+    arguments.data.write_text(text + "\n", encoding="utf-8")
+    lines = table(rows)
+    print(lines)
+    page = arguments.page.read_text(encoding="utf-8")
+    if BEGIN not in page or END not in page:
+        print(f"{arguments.page} has no marks {BEGIN} and {END}", file=sys.stderr)
+        return 1
+    head, tail = page.split(BEGIN)[0], page.split(END)[1]
+    arguments.page.write_text(f"{head}{BEGIN}\n{lines}\n{END}{tail}", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
