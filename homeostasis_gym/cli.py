@@ -22,6 +22,9 @@ _VERBS = (
     "homeostasis_gym.experiments.compare_cli",
     "homeostasis_gym.replay_cli",
     "homeostasis_gym.experiments.alice_bob_cli",
+    "homeostasis_gym.experiments.agreement_cli",
+    "homeostasis_gym.experiments.label_cli",
+    "homeostasis_gym.experiments.import_cli",
 )
 
 
