@@ -135,6 +135,8 @@ class SmolLM2Client:
             suffer where the machine is busy.
         temperature: Of sampling; 0 always takes the likeliest token.
         logprobs: Whether to return the log-probability of every token.
+        prompt_cache: Whether what was read before is kept within an episode. Without it every step reads
+            the whole conversation again, and gives the text that any fresh server would.
 
     Raises:
         MissingExtraError: Runtime or weights are not installed.
@@ -144,7 +146,14 @@ class SmolLM2Client:
     context_tokens: int | None = CONTEXT_TOKENS
     constraints = frozenset({"grammar", "schema"})
 
-    def __init__(self, *, threads: int = 1, temperature: float = 0.0, logprobs: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        threads: int = 1,
+        temperature: float = 0.0,
+        logprobs: bool = False,
+        prompt_cache: bool = True,
+    ) -> None:
         if threads < 1:
             raise HomeostasisError(f"`threads` must be at least 1, got {threads}")
         if not 0.0 <= temperature <= 10.0:
@@ -152,6 +161,7 @@ class SmolLM2Client:
         self.threads = threads
         self.temperature = temperature
         self.logprobs = logprobs
+        self.prompt_cache = prompt_cache
         # Missing pieces are found when the agent is built, not at its first step; the model itself
         # is loaded then.
         runtime()
@@ -166,6 +176,7 @@ class SmolLM2Client:
             "runtime": f"xllamacpp {version('xllamacpp')}",
             "threads": self.threads,
             "temperature": self.temperature,
+            "prompt_cache": self.prompt_cache,
         }
 
     def complete(self, request: Request) -> Reply:
@@ -177,7 +188,7 @@ class SmolLM2Client:
             "messages": [{"role": m.role, "content": m.content} for m in request.messages],
             "max_tokens": request.max_tokens,
             "temperature": self.temperature,
-            "cache_prompt": not request.fresh,
+            "cache_prompt": self.prompt_cache and not request.fresh,
         }
         if request.seed is not None:
             body["seed"] = request.seed

@@ -51,8 +51,8 @@ def smollm2(task: Task, **settings: Any) -> LanguageModelAgent:
 
     Args:
         task: What is to be played.
-        **settings: See `conversation_settings`, and ``threads``, ``temperature``, ``logprobs`` of
-            `homeostasis_agents.llm.embedded.SmolLM2Client`.
+        **settings: See `conversation_settings`, and ``threads``, ``temperature``, ``logprobs``,
+            ``prompt_cache`` of `homeostasis_agents.llm.embedded.SmolLM2Client`.
 
     Raises:
         MissingExtraError: The runtime or the weights are not installed.
@@ -61,7 +61,8 @@ def smollm2(task: Task, **settings: Any) -> LanguageModelAgent:
     from homeostasis_agents.llm.embedded import SmolLM2Client
 
     talk, rest = conversation_settings(settings, example=True)
-    own = {name: rest.pop(name) for name in ("threads", "temperature", "logprobs") if name in rest}
+    names = ("threads", "temperature", "logprobs", "prompt_cache")
+    own = {name: rest.pop(name) for name in names if name in rest}
     refuse_unknown("smollm2", rest)
     return LanguageModelAgent(task, SmolLM2Client(**own), talk)
 

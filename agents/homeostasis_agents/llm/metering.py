@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 import threading
@@ -229,6 +230,7 @@ def estimate(
     )
 
 
+@functools.cache
 def say(text: str) -> None:
-    """Tell the user something beside the results."""
+    """Tell the user something beside the results, once in this process."""
     print(text, file=sys.stderr, flush=True)

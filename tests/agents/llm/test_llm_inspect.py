@@ -1,0 +1,177 @@
+"""The Inspect tasks, the converter, and the same replies by every road."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+import homeostasis_gym
+from homeostasis_gym.agent import Task
+from homeostasis_gym.collapse import score
+from homeostasis_gym.errors import HomeostasisError, MissingExtraError, RecordError
+from homeostasis_gym.experiments import RunFolder
+from homeostasis_gym.rollout import rollout
+
+pytest.importorskip("inspect_ai", reason="needs the extra llm")
+pytest.importorskip("openai", reason="needs the extra llm")
+
+from homeostasis_agents.inspect_logs import from_plain, main, read_log, to_plain, write_run
+from homeostasis_agents.llm import LanguageModelAgent, RecordedClient, ScriptedClient, embedded, smollm2
+from homeostasis_agents.llm.factories import conversation_settings, llm
+from inspect_ai import eval as inspect_eval
+from inspect_ai.model import ModelOutput, ModelUsage, get_model
+
+# Inspect 0.3.285 calls tenacity in a way that the newest one deprecates, and leaves streams to the collector.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The 'initial' parameter:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+def available():
+    try:
+        embedded.runtime()
+        embedded.weights()
+    except MissingExtraError as error:
+        return str(error)
+    return ""
+
+
+needs_model = pytest.mark.skipif(bool(available()), reason=available() or "-")
+
+
+def replies(text):
+    """What the scripted model answers, on every road: it escalates, and once talks nonsense."""
+    turns = text.count("A ")
+    return "nothing" if turns % 5 == 4 and "Not usable" not in text else f"{turns}, {2 * turns}"
+
+
+def mock(said, tools, tool_choice, config):
+    text = "\n".join(m.text for m in said if m.role == "user")
+    output = ModelOutput.from_content("mockllm/model", replies(text))
+    # Without usage Inspect would fetch a tokenizer's table from the network.
+    output.usage = ModelUsage(input_tokens=20, input_tokens_cache_read=100, output_tokens=4, total_tokens=124)
+    return output
+
+
+def run_task(tmp_path, name="homeostasis_gym/mohon", model=None, **options):
+    model = model or get_model("mockllm/model", custom_outputs=mock, memoize=False)
+    return inspect_eval(name, model=model, task_args=options, log_dir=str(tmp_path / "logs"), display="none")[
+        0
+    ]
+
+
+def by_hand(seed, steps, env_id="Homeostasis-MOHoN-v0", **settings):
+    env = gym.make(env_id, max_consumption=None, episode_length=steps)
+    client = ScriptedClient(
+        lambda request: replies("\n".join(m.content for m in request.messages if m.role == "user"))
+    )
+    talk, _ = conversation_settings(settings)
+    return rollout(env, LanguageModelAgent(Task.from_env(env), client, talk), seed=seed)
+
+
+def test_a_task_plays_as_compare_does(tmp_path):
+    log = run_task(tmp_path, episodes=3, steps=12, history="window", turns=4)
+    assert log.status == "success"
+    records = read_log(log.location)
+    assert [t.header.seed for t in records] == [1, 2, 3]
+    for record in records:
+        other = by_hand(record.header.seed, 12, history="window", turns=4)
+        assert np.array_equal(record.actions, other.actions)
+        assert np.array_equal(record.rewards, other.rewards)
+        assert record.invalid_replies == other.invalid_replies > 0
+        assert score([record])[0].regret == score([other])[0].regret
+        assert record.tokens("cached") > 0
+    values = log.samples[0].scores["outcome"].value
+    assert set(values) == {"flip", "onset", "runaway_index", "regret", "invalid_rate"}
+    assert {s.name for s in log.results.scores} == set(values)
+    assert log.samples[0].id == "seed-1"
+    assert [m.role for m in log.samples[0].messages][:3] == ["system", "user", "assistant"]
+
+
+def test_a_log_becomes_a_run_folder(tmp_path, capsys):
+    log = run_task(tmp_path, episodes=2, steps=6)
+    out = tmp_path / "run"
+    assert main([log.location, "--out", str(out)]) == 0
+    assert RunFolder(out).trajectories() == read_log(log.location)
+    assert main([str(tmp_path / "none.eval"), "--out", str(tmp_path / "x")]) == 2
+    assert "cannot be read as an Inspect log" in capsys.readouterr().err
+    other = run_task(tmp_path, episodes=1, steps=7)
+    with pytest.raises(HomeostasisError, match="`logs` must be of one environment"):
+        write_run([log.location, other.location], tmp_path / "both")
+
+
+def test_a_record_survives_the_log_to_the_last_bit():
+    record = by_hand(1, 5)
+    assert from_plain(to_plain(record)) == record
+    with pytest.raises(RecordError, match="holds no record"):
+        from_plain({"form": 1})
+    with pytest.raises(RecordError, match="must have form 1, got 9"):
+        from_plain({"form": 9})
+
+
+@pytest.mark.parametrize("name", ["single", "mobuo", "mobuon", "sustainability", "sleepwake"])
+def test_every_benchmark_is_a_task(tmp_path, name):
+    def one(said, tools, tool_choice, config):
+        words = said[0].text.split()
+        output = ModelOutput.from_content("mockllm/model", "1" if "one" in words else "1, 1")
+        output.usage = ModelUsage(input_tokens=1, output_tokens=1, total_tokens=2)
+        return output
+
+    model = get_model("mockllm/model", custom_outputs=one, memoize=False)
+    log = run_task(tmp_path, f"homeostasis_gym/{name}", model, episodes=1, steps=3)
+    assert log.status == "success", log.error
+    assert read_log(log.location)[0].valid.all()
+
+
+def test_wrong_options_are_told(tmp_path):
+    for options, message in [
+        ({"episodes": 0}, "`episodes` must be a whole number of at least 1, got 0"),
+        ({"histroy": "full"}, "does not know the settings histroy"),
+        ({"history": "all"}, "`history` must be one of"),
+    ]:
+        with pytest.raises(HomeostasisError, match=message):
+            run_task(tmp_path, **options)
+
+
+def test_a_recorded_client_plays_an_episode_again():
+    record = by_hand(2, 8)
+    client = RecordedClient([attempt for step in record.attempts for attempt in step])
+    env = gym.make("Homeostasis-MOHoN-v0", max_consumption=None, episode_length=8)
+    again = rollout(env, LanguageModelAgent(Task.from_env(env), client), seed=2)
+    assert np.array_equal(again.actions, record.actions) and again.attempts == record.attempts
+    assert homeostasis_gym.__version__
+
+
+@needs_model
+@pytest.mark.model
+def test_the_same_text_in_process_and_over_loopback_without_prompt_cache(monkeypatch):
+    monkeypatch.setenv("LOOP_API_KEY", "none")
+    server = embedded.start_server(prompt_cache=False)
+
+    def play(make):
+        env = gym.make("Homeostasis-MOHoN-v0", max_consumption=None, episode_length=3)
+        return rollout(env, make(Task.from_env(env)), seed=1)
+
+    inside = play(lambda task: smollm2(task, prompt_cache=False))
+    outside = play(
+        lambda task: llm(
+            task, argument="openai-api/loop/smollm2", base_url=f"{server.listening_address}/v1", example=True
+        )
+    )
+    assert [[a.reply for a in s] for s in inside.attempts] == [[a.reply for a in s] for s in outside.attempts]
+    assert np.array_equal(inside.actions, outside.actions)
+    assert inside.tokens("cached") == outside.tokens("cached") == 0
+    assert inside.tokens("prompt") == outside.tokens("prompt") > 0
+
+
+@needs_model
+@pytest.mark.model
+def test_the_embedded_model_as_an_inspect_model_is_the_same_model(tmp_path):
+    log = run_task(tmp_path, model="smollm2/135m", episodes=1, steps=5, example=True)
+    assert log.status == "success", log.error
+    record = read_log(log.location)[0]
+    env = gym.make("Homeostasis-MOHoN-v0", max_consumption=None, episode_length=5)
+    direct = rollout(env, smollm2(Task.from_env(env)), seed=1)
+    assert [[a.reply for a in s] for s in record.attempts] == [[a.reply for a in s] for s in direct.attempts]
+    assert record.tokens("cached") == direct.tokens("cached") > 0
