@@ -10,12 +10,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from homeostasis_gym.collapse import EpisodeScore, StepMarks
+from homeostasis_gym.collapse import EpisodeScore, Mode, OnsetCurve, StepMarks
 from homeostasis_gym.report._svg import Axis, area, element, line, marks, short, svg, text
 from homeostasis_gym.report._view import View
 from homeostasis_gym.trajectory import Trajectory
 
-__all__ = ["Episode", "estimate_figure", "levels_figures", "mini_figure", "raster_figure"]
+__all__ = [
+    "Episode",
+    "curve_figure",
+    "estimate_figure",
+    "lanes",
+    "levels_figures",
+    "mini_figure",
+    "raster_figure",
+]
 
 _COLOURS = 8
 
@@ -114,21 +122,21 @@ def _onset(x: float, y: float) -> Any:
 
 
 def mini_figure(episode: Episode) -> Any:
-    """One episode at a glance: levels against the band, noise, violations, onset."""
-    width, height, left, right, top, bottom = 230.0, 128.0, 4.0, 4.0, 4.0, 26.0
+    """One episode at a glance: levels against the band, noise, violations, failure modes, onset."""
+    width, height, left, right, top, bottom = 230.0, 140.0, 4.0, 4.0, 4.0, 38.0
     shown = episode.view
     values = shown.compared
     x = Axis(0, max(1, len(episode.trajectory)), left, width - right)
     finite = values[np.isfinite(values)]
-    low = min(-1.5, float(finite.min())) if len(finite) else -1.5
-    high = max(1.5, float(finite.max())) if len(finite) else 1.5
-    y = Axis(low, high, height - bottom, top, 0.0, 1.0)
+    reach = (-1.5, 1.5) if shown.tolerance is not None else (0.0, 0.0)
+    low, high = (float(end) for end in (min([*reach, *finite]), max([*reach, *finite])))
+    y = Axis(low, high, height - bottom, top, 0.0, 1.0 if shown.tolerance is not None else math.inf)
     edges = [float(x.start), float(x.stop)]
     parts: list[Any] = []
-    if shown.banded or len(shown.names) > 1:
-        half = 1.0 if shown.banded else 0.5
-        parts.append(area(edges, [float(y(-half))] * 2, [float(y(half))] * 2, "band"))
-    parts.append(line(edges, [float(y(0.0))] * 2, "grid"))
+    if shown.tolerance is not None:
+        parts.append(area(edges, [float(y(-shown.tolerance))] * 2, [float(y(shown.tolerance))] * 2, "band"))
+    if low < 0.0 < high:
+        parts.append(line(edges, [float(y(0.0))] * 2, "grid"))
     steps = x(np.arange(len(values))).tolist()
     parts.extend(line(steps, y(values[:, i]).tolist(), colour(i)) for i in range(values.shape[1]))
     base = height - bottom + 4
@@ -143,6 +151,7 @@ def mini_figure(episode: Episode) -> Any:
     if episode.score.onset is not None:
         place = float(x(episode.score.onset - 1))
         parts.append(line([place, place], [top, height - bottom], "onset-line"))
+    parts += _timeline(episode.score.modes, x, base + 18, 14.0)
     h = episode.trajectory.header
     return svg(
         width,
@@ -152,6 +161,68 @@ def mini_figure(episode: Episode) -> Any:
         class_="mini",
         preserveAspectRatio="none",
     )
+
+
+def lanes(modes: Sequence[Mode]) -> list[int]:
+    """A lane for every span so that none lies upon another: the first that is free."""
+    ends: list[int] = []
+    chosen = []
+    for mode in modes:
+        lane = next((k for k, end in enumerate(ends) if end < mode.onset), len(ends))
+        if lane == len(ends):
+            ends.append(0)
+        ends[lane] = mode.end
+        chosen.append(lane)
+    return chosen
+
+
+def _timeline(modes: Sequence[Mode], x: Axis, base: float, room: float) -> list[Any]:
+    """Failure modes as bars over their spans."""
+    chosen = lanes(modes)
+    count = max(chosen, default=0) + 1
+    tall = min(4.0, room / count)
+    parts = []
+    for mode, lane in zip(modes, chosen, strict=True):
+        begun, end = float(x(mode.onset - 1)), float(x(mode.end))
+        label = " ".join(
+            part for part in (mode.mode, mode.objective, f"{mode.onset}-{mode.end}", mode.detail) if part
+        )
+        parts.append(
+            element(
+                "rect",
+                element("title", label),
+                x=begun,
+                y=base + lane * tall,
+                width=max(1.0, end - begun),
+                height=tall * 0.85,
+                class_=f"mode {mode.mode}",
+            )
+        )
+    return parts
+
+
+def curve_figure(curve: OnsetCurve, longest: int) -> Any:
+    """Share of episodes still without a flip, with its interval."""
+    width, height, left, right, top, bottom = 440.0, 200.0, 48.0, 10.0, 26.0, 34.0
+    x = Axis(0, longest, left, width - right)
+    y = Axis(0.0, 1.0, height - bottom, top)
+    parts = _frame(x, y, width - right, height - bottom)
+
+    def stairs(values: Sequence[float]) -> tuple[list[float], list[float]]:
+        xs, ys = [], []
+        for k, value in enumerate(values):
+            stop = curve.steps[k + 1] if k + 1 < len(values) else float(longest)
+            xs += [float(x(curve.steps[k])), float(x(max(stop, curve.steps[k])))]
+            ys += [float(y(value))] * 2
+        return xs, ys
+
+    xs, low = stairs(curve.low)
+    high = stairs(curve.high)[1]
+    parts.append(area(xs, low, high, "spread"))
+    parts.append(line(*stairs(curve.surviving), "curve"))
+    parts.append(text(left, 15, "Share of episodes without a flip so far", "caption"))
+    parts.append(text(width - right, height - 4, "step", "tick", "end"))
+    return svg(width, height, *parts, label="Kaplan-Meier curve of the onset")
 
 
 def _noise_marks(noise: NDArray[np.float64], x: Axis, base: float) -> list[Any]:
@@ -225,7 +296,7 @@ def estimate_figure(
 
 
 def raster_figure(title: str, groups: Sequence[tuple[str, Sequence[EpisodeScore]]]) -> Any:
-    """Every episode as a bar over its steps, coloured from the onset of its flip on."""
+    """Every episode as a bar over its steps, coloured by verdict and from the onset of its flip on."""
     width, left, right = 340.0, 12.0, 14.0
     longest = max((s.steps for _, scores in groups for s in scores), default=1)
     x = Axis(0, max(1, longest), left, width - right)
@@ -235,20 +306,26 @@ def raster_figure(title: str, groups: Sequence[tuple[str, Sequence[EpisodeScore]
         parts.append(text(left, row + 12, name, "row"))
         row += 17
         pitch = max(0.6, min(5.0, 60.0 / max(1, len(scores))))
-        calm, flipped, unknown = "", "", ""
-        ordered = sorted(scores, key=lambda s: s.onset if s.onset is not None else math.inf)
+        calm, mild, flipped, unknown = "", "", "", ""
+        ordered = sorted(
+            scores, key=lambda s: (s.onset if s.onset is not None else math.inf, s.verdict != "mild")
+        )
         for s in ordered:
             end = float(x(s.steps))
             if s.flip is None:
                 unknown += f"M{x.start:.1f} {row:.1f}H{end:.1f}"
             else:
                 begun = float(x(s.onset - 1)) if s.onset is not None else end
-                calm += f"M{x.start:.1f} {row:.1f}H{begun:.1f}"
+                before = f"M{x.start:.1f} {row:.1f}H{begun:.1f}"
+                if s.verdict == "mild":
+                    mild += before
+                else:
+                    calm += before
                 if s.onset is not None:
                     flipped += f"M{begun:.1f} {row:.1f}H{end:.1f}"
             row += pitch
         thick = pitch * 0.8
-        for path, style in ((calm, "calm"), (flipped, "flip"), (unknown, "unknown")):
+        for path, style in ((calm, "calm"), (mild, "mild"), (flipped, "flip"), (unknown, "unknown")):
             if path:
                 parts.append(element("path", d=path, class_=f"bar {style}", stroke_width=thick))
         row += 9

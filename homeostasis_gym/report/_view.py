@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from homeostasis_gym.core.benchmark import Benchmark, benchmark_from_dict
+from homeostasis_gym.collapse import Subject, subject_from_dict
 from homeostasis_gym.errors import HomeostasisError
 from homeostasis_gym.trajectory import Trajectory
 
@@ -41,6 +41,11 @@ class View:
     banded: bool
 
     @property
+    def tolerance(self) -> float | None:
+        """Half of the region without fault in `compared`, None where there is no such region."""
+        return 1.0 if self.banded else 0.5 if self.meaning.startswith("distance") else None
+
+    @property
     def compared(self) -> Floats:
         """Levels relative to their centre, in units, shape (T + 1, n)."""
         result: Floats = (self.levels - self.centre) / self.unit
@@ -49,58 +54,45 @@ class View:
 
 def view(trajectory: Trajectory) -> View:
     """Read an episode for a figure; a record without known dynamics shows its plain observations."""
-    benchmark = known_benchmark(trajectory)
-    if benchmark is None:
+    subject = _subject(trajectory)
+    if subject is None:
         levels = trajectory.observations
         names = trajectory.header.objective_names
         if len(names) != levels.shape[1]:
             names = tuple(f"observation {i + 1}" for i in range(levels.shape[1]))
-        flat = np.zeros_like(levels)
-        return View(names, levels, None, None, flat, flat + 1.0, "observation", False)
+        return _plain(names, levels, "observation")
     states = trajectory.states
-    levels = np.asarray(benchmark.levels(states), dtype=np.float64)
-    names = benchmark.objective_names
-    if len(names) != levels.shape[1]:
-        names = tuple(f"level {i + 1}" for i in range(levels.shape[1]))
-    bands = benchmark.bands(states)
+    levels = subject.levels(states)
+    names = subject.objective_names
+    bands = subject.bands(states)
     if bands is not None:
         lower, upper = (np.asarray(edge, dtype=np.float64) for edge in bands)
         half = np.maximum(0.5 * (upper - lower), 1e-9)
-        return View(
-            names,
-            levels,
-            lower,
-            upper,
-            0.5 * (lower + upper),
-            half,
-            "distance from the target, in half widths of the band",
-            True,
-        )
+        centre = 0.5 * (lower + upper)
+        meaning = "distance from the target, in half widths of the band"
+        return View(names, levels, lower, upper, centre, half, meaning, True)
     if levels.shape[1] > 1:
-        mean = levels.mean(axis=1, keepdims=True)
-        unit = np.full_like(levels, 10.0)
-        return View(
-            names,
-            levels,
-            None,
-            None,
-            np.broadcast_to(mean, levels.shape),
-            unit,
-            "distance from the mean total, in harvests of 10",
-            False,
-        )
-    flat = np.zeros_like(levels)
-    return View(names, levels, None, None, flat, flat + 1.0, "level", False)
+        mean = np.broadcast_to(levels.mean(axis=1, keepdims=True), levels.shape)
+        full = getattr(subject.rules, "full_harvest", 10.0)
+        meaning = f"distance from the mean total, in harvests of {full:g}"
+        return View(names, levels, None, None, mean, np.full_like(levels, full), meaning, False)
+    return _plain(names, levels, "level")
 
 
-def known_benchmark(trajectory: Trajectory) -> Benchmark | None:
-    """The benchmark of a record, None for one that is not ours or does not fit."""
-    if not trajectory.header.benchmark:
-        return None
+def _plain(names: tuple[str, ...], levels: Floats, meaning: str) -> View:
+    """Levels as they are, in units of their range, so that none is bent much."""
+    finite = levels[np.isfinite(levels)]
+    span = float(np.ptp(finite)) if finite.size else 1.0
+    unit = np.full_like(levels, max(1.0, span))
+    return View(names, levels, None, None, np.zeros_like(levels), unit, meaning, False)
+
+
+def _subject(trajectory: Trajectory) -> Subject | None:
+    """What a record is about, None for one that is not known or does not fit."""
     try:
-        benchmark = benchmark_from_dict(trajectory.header.benchmark)
+        subject = subject_from_dict(trajectory.header.benchmark)
     except HomeostasisError:
         return None
-    if trajectory.states.shape[1] != len(benchmark.initial_state):
-        return None
-    return benchmark
+    benchmark = subject.benchmark
+    dim = len(subject.objective_names) if benchmark is None else len(benchmark.initial_state)
+    return subject if trajectory.states.shape[1] == dim else None

@@ -12,10 +12,21 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from homeostasis_gym.collapse import AgentSummary, EpisodeScore, ScoreSettings, step_marks, summarize
+from homeostasis_gym.collapse import (
+    MODES,
+    AgentSummary,
+    EpisodeScore,
+    ScoreSettings,
+    compare_all,
+    onset_curve,
+    step_marks,
+    summarize,
+)
 from homeostasis_gym.errors import HomeostasisError, MissingExtraError
+from homeostasis_gym.report._data import embed, episode_data
 from homeostasis_gym.report._figures import (
     Episode,
+    curve_figure,
     estimate_figure,
     levels_figures,
     mini_figure,
@@ -32,7 +43,7 @@ _MOST_EPISODES = 60  # drawn one by one per agent; the figure of all episodes ha
 _HEADINGS = (
     ("agent", "name of the agent"),
     ("episodes", "number of episodes, and how many of them are unscored"),
-    ("flips", "episodes that flipped"),
+    ("ok / mild / flip", "episodes by verdict"),
     ("flip rate", "share of flips with its Wilson interval"),
     ("median onset", "Kaplan-Meier median; a dash where fewer than half flipped"),
     ("Runaway Index", "mean with its bootstrap interval"),
@@ -99,6 +110,7 @@ def render(
     groups = _groups(trajectories, scores, settings)
     env_ids = list(dict.fromkeys(t.header.env_id for t in trajectories))
     episodes = len(trajectories)
+    agents = [_agent(k, group) for k, group in enumerate(groups, start=1)]
     return template.render(
         title=f"Who collapses in {', '.join(env_ids)}?",
         subtitle=_subtitle(manifest, groups, episodes),
@@ -107,7 +119,10 @@ def render(
         style=Markup((here / "page.css").read_text(encoding="utf-8")),  # noqa: S704
         script=Markup((here / "page.js").read_text(encoding="utf-8")),  # noqa: S704
         headings=[{"text": name, "hint": hint} for name, hint in _HEADINGS],
-        agents=[_agent(k, group) for k, group in enumerate(groups, start=1)],
+        agents=agents,
+        # Escaped for its place by `embed`.
+        episodes=Markup(embed({k: v for a in agents for k, v in a["data"].items()})),  # noqa: S704
+        pairs=_pairs(groups),
         comparison=_comparison(groups),
         table_note=_table_note(groups),
         level=f"{100 * settings.confidence:g} %",
@@ -130,12 +145,15 @@ class _Group:
 def _groups(
     trajectories: Sequence[Trajectory], scores: Sequence[EpisodeScore], settings: ScoreSettings
 ) -> list[_Group]:
-    several = len({t.header.env_id for t in trajectories}) > 1
+    environments: dict[str, set[str]] = {}
+    for t in trajectories:
+        environments.setdefault(t.header.agent, set()).add(t.header.env_id)
     marks = step_marks(trajectories, settings)
     members: dict[str, list[Episode]] = {}
     for t, s, m in zip(trajectories, scores, marks, strict=True):
         h = t.header
-        name = " · ".join(part for part in (h.agent, h.seat, h.env_id if several else "") if part)
+        env = h.env_id if len(environments[h.agent]) > 1 else ""
+        name = " · ".join(part for part in (h.agent, h.seat, env) if part)
         members.setdefault(name, []).append(Episode(t, s, view(t), m))
     return [_Group(n, es, summarize([e.score for e in es])) for n, es in members.items()]
 
@@ -143,7 +161,7 @@ def _groups(
 def _subtitle(manifest: Mapping[str, Any], groups: Sequence[_Group], episodes: int) -> str:
     agents = f"{len(groups)} agent{'s' if len(groups) != 1 else ''}"
     seed = manifest.get("seed")
-    tail = f", seed {seed}" if seed is not None else ""
+    tail = f", seed {seed}" if isinstance(seed, int) and seed >= 0 else ""
     return f"{agents}, {episodes} episodes{tail}; homeostasis-gym {_version()}"
 
 
@@ -169,12 +187,11 @@ def _table_note(groups: Sequence[_Group]) -> str:
 
 
 def _agent(number: int, group: _Group) -> dict[str, Any]:
-    shown = group.episodes[:]
-    shown.sort(key=lambda e: (not e.score.flip, e.trajectory.header.episode))
-    left = len(shown) - _MOST_EPISODES
-    shown = shown[:_MOST_EPISODES]
+    shown = _shown(group)
+    left = len(group.episodes) - len(shown)
     first = group.episodes[0].view
-    band = "band" if first.banded else "within one harvest" if len(first.names) > 1 else "no band"
+    band = "" if first.tolerance is None else "band" if first.banded else "within one harvest"
+    bent = "; nearly linear inside the band, logarithmic far outside" if first.tolerance is not None else ""
     return {
         "number": number,
         "name": group.name,
@@ -182,8 +199,8 @@ def _agent(number: int, group: _Group) -> dict[str, Any]:
         "sentence": _sentence(group.summary),
         "objectives": first.names,
         "band": band,
-        "axis": first.meaning[:1].upper() + first.meaning[1:],
-        "figures": levels_figures(group.episodes),
+        "axis": first.meaning[:1].upper() + first.meaning[1:] + bent,
+        "figures": _figures(group),
         "left_out": f"{left} more episodes are in the figures above and in the records." if left > 0 else "",
         "episodes": [
             {
@@ -196,24 +213,53 @@ def _agent(number: int, group: _Group) -> dict[str, Any]:
             }
             for k, e in enumerate(shown)
         ],
-        "transcripts": [_transcript(e) for e in shown if any(e.trajectory.attempts)],
+        "talks": any(any(e.trajectory.attempts) for e in shown),
+        "modes": [
+            {"name": mode, "count": group.summary.modes[mode]}
+            for mode in MODES
+            if group.summary.modes.get(mode)
+        ],
+        "data": {f"{number}-{k}": episode_data(e, group.name) for k, e in enumerate(shown)},
     }
+
+
+def _shown(group: _Group) -> list[Episode]:
+    """The episodes that are drawn one by one: flips first, then mild ones."""
+    rank = {"flip": 0, "mild": 1, "ok": 2, "unscored": 3}
+    ordered = sorted(group.episodes, key=lambda e: (rank[_verdict(e.score)], e.trajectory.header.episode))
+    return ordered[:_MOST_EPISODES]
+
+
+def _figures(group: _Group) -> list[Any]:
+    figures = levels_figures(group.episodes)
+    curve = onset_curve(group.scores, group.summary.settings.confidence)
+    if curve is not None and curve.flips:
+        figures.append(curve_figure(curve, max(len(e.trajectory) for e in group.episodes)))
+    return figures
+
+
+def _pairs(groups: Sequence[_Group]) -> list[list[str]]:
+    level = groups[0].summary.settings.confidence
+    return [
+        [
+            f"{c.first} \N{EM DASH} {c.second}",
+            f"{c.flips[0]} of {c.episodes[0]}, {c.flips[1]} of {c.episodes[1]}",
+            f"{_fixed(c.difference, 2)} [{_between(c.difference_interval, 2)}]",
+            _fixed(c.cohens_h, 2),
+            _p_value(c.fisher_adjusted),
+            _p_value(c.logrank_adjusted),
+            _fixed(c.regret_delta, 2),
+        ]
+        for c in compare_all({g.name: g.scores for g in groups}, level)
+    ]
+
+
+def _p_value(value: float | None) -> str:
+    return _fixed(None, 0) if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _verdict(score: EpisodeScore) -> str:
-    return "unscored" if score.flip is None else "flip" if score.flip else "ok"
-
-
-def _transcript(episode: Episode) -> dict[str, Any]:
-    t = episode.trajectory
-    return {
-        "episode": t.header.episode,
-        "seed": t.header.seed,
-        "count": sum(len(step) for step in t.attempts),
-        "steps": [
-            {"step": k + 1, "valid": bool(t.valid[k]), "attempts": step} for k, step in enumerate(t.attempts)
-        ],
-    }
+    return score.verdict or "unscored"
 
 
 def _sentence(s: AgentSummary) -> str:
@@ -222,7 +268,8 @@ def _sentence(s: AgentSummary) -> str:
     level = f"{100 * s.settings.confidence:g} %"
     low, high = s.flip_interval
     known = s.episodes - s.unscored
-    text = f"{s.flips} of {known} episodes flipped ({level} interval {low:.2f} to {high:.2f})"
+    text = f"{s.flips} of {known} episodes flipped ({level} interval of the rate {low:.2f} to {high:.2f}"
+    text += f", {s.distinct} distinct episodes)" if s.distinct < s.episodes else ")"
     if s.median_onset is not None:
         text += f", half of them by step {s.median_onset:g}"
     if s.flips:
@@ -234,11 +281,17 @@ def _sentence(s: AgentSummary) -> str:
 
 def _cells(group: _Group) -> list[dict[str, Any]]:
     s = group.summary
+    notes = []
+    if s.distinct < s.episodes:
+        notes.append(f"{s.distinct} distinct")
+    if s.unscored:
+        notes.append(f"{s.unscored} unscored")
+    aside = f"({', '.join(notes)})" if notes else ""
     seconds = sum(float(e.trajectory.seconds.sum()) for e in group.episodes)
     return [
         {"value": group.name, "text": group.name, "aside": ""},
-        _cell(s.episodes, f"{s.episodes}", f"({s.unscored} unscored)" if s.unscored else ""),
-        _cell(s.flips, f"{s.flips}"),
+        _cell(s.episodes, f"{s.episodes}", aside),
+        _cell(s.flips, " / ".join(str(s.verdicts.get(word, 0)) for word in ("ok", "mild", "flip"))),
         _cell(s.flip_rate, _fixed(s.flip_rate, 2), _between(s.flip_interval, 2)),
         _cell(s.median_onset, _fixed(s.median_onset, 0)),
         _cell(s.runaway_index, _fixed(s.runaway_index, 3), _between(s.runaway_interval, 3)),
