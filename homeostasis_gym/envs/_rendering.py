@@ -45,16 +45,16 @@ def render(
     if mode is None or not history:
         return None
     states = np.asarray(history)
-    levels = benchmark.levels(states)
     if mode == "ansi":
-        return _text(benchmark, levels)
-    return _image(benchmark, levels, spec.id if spec is not None else benchmark.name)
+        return _text(benchmark, states)
+    return _image(benchmark, states, spec.id if spec is not None else benchmark.name)
 
 
-def _text(benchmark: Benchmark, levels: NDArray[np.float64]) -> str:
+def _text(benchmark: Benchmark, states: NDArray[np.float64]) -> str:
+    levels = benchmark.levels(states)
     step = len(levels) - 1
     lines = [f"step {step}/{benchmark.episode_length}"]
-    bands = benchmark.bands(levels[-1:])
+    bands = benchmark.bands(states[-1:])
     for i, name in enumerate(benchmark.objective_names[: levels.shape[1]]):
         level = float(levels[-1, i])
         line = f"  {name}: {level:8.2f}"
@@ -76,7 +76,7 @@ def _gauge(level: float, low: float, high: float, width: int = 31) -> str:
     return "".join(cells)
 
 
-def _image(benchmark: Benchmark, levels: NDArray[np.float64], title: str) -> NDArray[np.uint8]:
+def _image(benchmark: Benchmark, states: NDArray[np.float64], title: str) -> NDArray[np.uint8]:
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -84,12 +84,13 @@ def _image(benchmark: Benchmark, levels: NDArray[np.float64], title: str) -> NDA
         raise DependencyNotInstalled(
             "rendering needs Matplotlib; install it with: pip install 'homeostasis-gym[report]'"
         ) from error
+    levels = benchmark.levels(states)
     names = benchmark.objective_names[: levels.shape[1]]
     figure = Figure(figsize=(6.4, 1.2 + 1.8 * len(names)), dpi=80, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     axes = figure.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0]
     steps = np.arange(len(levels))
-    bands = benchmark.bands(levels)
+    bands = benchmark.bands(states)
     for i, (name, axis) in enumerate(zip(names, axes, strict=True)):
         colour = COLOURS[i % len(COLOURS)]
         if bands is not None:

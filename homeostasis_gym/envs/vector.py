@@ -46,8 +46,8 @@ class HomeostasisVectorEnv(VectorEnv[NDArray[np.float64], Any, NDArray[Any]]):
 
     Attributes:
         benchmark: The parameters and dynamics, frozen.
-        single_reward_space: Box that holds one lane's vector reward.
-        reward_space: Box that holds the rewards of all lanes.
+        reward_space: Box that holds one lane's vector reward (MO-Gymnasium's convention).
+        single_reward_space: The same.
         reward_dim: Number of components of the vector reward.
         reward_names: Their names, in order.
     """
@@ -82,10 +82,10 @@ class HomeostasisVectorEnv(VectorEnv[NDArray[np.float64], Any, NDArray[Any]]):
         self.render_mode = render_mode
         self._codec = ActionCodec(benchmark, actions)
         self.single_action_space = self._codec.space
-        self.single_observation_space, self.single_reward_space = spaces(benchmark)
+        self.single_observation_space, self.reward_space = spaces(benchmark)
+        self.single_reward_space = self.reward_space
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.reward_space = batch_space(self.single_reward_space, num_envs)
         self.reward_dim = benchmark.reward_dim
         self.reward_names = benchmark.reward_names
         self.scalarization = scalarization
@@ -153,8 +153,9 @@ class HomeostasisVectorEnv(VectorEnv[NDArray[np.float64], Any, NDArray[Any]]):
         Returns:
             Observations (num_envs, observation_dim), rewards (num_envs, reward_dim) float64 (or
             (num_envs,) under ``scalarization``), terminations and truncations (num_envs,) bool, and infos
-            in Gymnasium's form. All arrays are fresh; rewards and observations are stored component by
-            component (Fortran order), which the compiled loop and most consumers are fastest with.
+            in Gymnasium's form (a key stays, masked, where no lane has it). All arrays are fresh; rewards
+            and observations are stored component by component (Fortran order), which the compiled loop and
+            most consumers are fastest with.
 
         Raises:
             ResetNeeded: `reset` was never called, or a lane has ended under ``AutoresetMode.DISABLED``.

@@ -100,7 +100,7 @@ class Scalarized(_Wrapper):
     """`homeostasis_gym.wrappers.Scalarized`, many at once.
 
     Args:
-        env: Any vector environment with vector rewards and a `single_reward_space` (or a `reward_space`).
+        env: Any vector environment with vector rewards and the `reward_space` of one lane.
         scalarization: See there. ``drive-reduction`` needs the states before the lanes start over, which
             `AutoresetMode.SAME_STEP` does not show: give it to the environment's own ``scalarization``.
 
@@ -113,9 +113,7 @@ class Scalarized(_Wrapper):
     ) -> None:
         super().__init__(env)
         inner: Any = env.unwrapped
-        space = getattr(inner, "single_reward_space", None)
-        if space is None:
-            space = getattr(inner, "reward_space", None)
+        space = getattr(inner, "reward_space", None)
         self._utility = _common.utility_of(env, space, scalarization)
         if isinstance(self._utility, DriveReduction):
             if env.metadata.get("autoreset_mode") == AutoresetMode.SAME_STEP:
