@@ -21,7 +21,7 @@ from importlib.metadata import version
 from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
-from homeostasis_agents.llm.client import ClientError, ContextFullError, Reply, Request, Usage
+from homeostasis_agents.llm.client import ClientError, ContextFullError, Message, Reply, Request, Usage
 from homeostasis_gym.errors import HomeostasisError, MissingExtraError
 
 __all__ = ["BACKENDS", "InspectClient", "RetryLimits", "scrubbed"]
@@ -118,6 +118,7 @@ class InspectClient:
             weakref.finalize(self, _close, model.api, self._run)
         self._model = model
         self._library = library
+        self._known: list[tuple[Message, Any]] = []
         self._limit_reached = _limit_reached()
         if self.temperature is None:
             self.temperature = model.config.temperature
@@ -150,12 +151,7 @@ class InspectClient:
         Raises:
             ClientError: The model could not be asked.
         """
-        kinds = {
-            "system": self._library.ChatMessageSystem,
-            "user": self._library.ChatMessageUser,
-            "assistant": self._library.ChatMessageAssistant,
-        }
-        messages = [kinds[message.role](content=message.content) for message in request.messages]
+        messages = self._messages(request)
         started = time.monotonic()
         try:
             return await self._model.generate(messages, config=self._config(request), cache=False)
@@ -199,6 +195,25 @@ class InspectClient:
             logprobs=() if logprobs is None else tuple(t.logprob for t in logprobs.content),
             seconds=seconds,
         )
+
+    def _messages(self, request: Request) -> list[Any]:
+        """The conversation as Inspect's objects, the same ones as long as the conversation only grows.
+
+        Inspect knows a message again by its id: new objects would be logged in full at every step.
+        """
+        before, same = self._known, 0  # never changed in place: several conversations may share a client
+        for (known, _), message in zip(before, request.messages, strict=False):
+            if known != message:
+                break
+            same += 1
+        kinds = {
+            "system": self._library.ChatMessageSystem,
+            "user": self._library.ChatMessageUser,
+            "assistant": self._library.ChatMessageAssistant,
+        }
+        new = [(m, kinds[m.role](content=m.content)) for m in request.messages[same:]]
+        self._known = [*before[:same], *new]
+        return [theirs for _, theirs in [*before[:same], *new]]
 
     def _config(self, request: Request) -> Any:
         extra: dict[str, Any] = {}
