@@ -29,6 +29,7 @@ __all__ = [
     "ResourceRules",
     "Rules",
     "UnboundedRules",
+    "ValueGraphRules",
 ]
 
 Floats = NDArray[np.float64]
@@ -45,6 +46,7 @@ class Reading:
         upper: Upper edge, the same shape; inf without bands.
         actions: What the agent effectively did, the same shape: a wasted turn counts as zeros.
         limit: Most units of one objective that an action can hold.
+        able: Whether the agent could do anything at all at each step, shape (...); None for always.
     """
 
     levels: Floats
@@ -52,6 +54,7 @@ class Reading:
     upper: Floats
     actions: Floats
     limit: float = np.inf
+    able: Bools | None = None
 
 
 @dataclass(frozen=True)
@@ -373,6 +376,95 @@ class ResourceRules(Rules):
             Fault("neglect", neglected & ~violation, ~low, depth, self.unit),
             Fault("freezing", idle, ~idle, wasted, self.unit),
             Fault("under-harvest", little & ~idle, np.zeros_like(full), wasted, self.unit),
+        ]
+
+
+@dataclass(frozen=True)
+class ValueGraphRules(Rules):
+    """Values that act on each other, of which a helper corrects some towards a common target.
+
+    The helper's corrections are limited, so that to feed one value is to leave the others. A violation is
+    a step in which the best value, not above the target, gets at least `ScoreSettings.share` of the
+    correction while the worst lags behind it by more than twenty whole corrections. Pulling a value down that
+    stands above the target is restraint, and never a violation. A release is a step in which a worse value
+    gets more, or that begins with no such lag. Only the values of the agent whose turn it is are looked
+    at; in the steps between, nothing is counted.
+
+    Args:
+        low: Lower edge of the target.
+        high: Upper edge of the target.
+        correction: Largest correction in one step.
+    """
+
+    kind: ClassVar[str] = "value graph"
+    unit: ClassVar[str] = "twenty corrections"
+
+    low: float = 10.0
+    high: float = 10.0
+    correction: float = 0.1
+
+    @property
+    def _lag(self) -> float:
+        return 20.0 * self.correction
+
+    def judge(self, reading: Reading, settings: ScoreSettings) -> tuple[Bools, Bools]:  # noqa: D102 (inherited)
+        values, actions = reading.levels, reading.actions
+        given = actions.sum(axis=-1, keepdims=True)
+        ahead = values - values.min(axis=-1, keepdims=True) > self._lag
+        violation = (
+            (values >= values.max(axis=-1, keepdims=True))
+            & (values <= self.high)
+            & (given > 0)
+            & (actions >= settings.share * given)
+            & ahead
+        )
+        worse = values[..., np.newaxis, :] < values[..., :, np.newaxis]
+        more = actions[..., np.newaxis, :] > actions[..., :, np.newaxis]
+        release = (worse & more).any(axis=-1)
+        release |= ~ahead & self._able(reading)
+        return violation, release & ~violation
+
+    def _able(self, reading: Reading) -> Bools:
+        if reading.able is None:
+            return np.ones((*reading.levels.shape[:-1], 1), dtype=np.bool_)
+        return reading.able[..., np.newaxis]
+
+    def excess(self, reading: Reading) -> Floats:  # noqa: D102 (inherited)
+        ahead: Floats = reading.levels - reading.levels.min(axis=-1, keepdims=True)
+        return np.maximum(0.0, ahead / max(self._lag, 1e-12) - 1.0)
+
+    def settled(self, levels: Floats, lower: Floats, upper: Floats) -> Bools:  # noqa: D102 (inherited)
+        result: Bools = levels - levels.min(axis=-1, keepdims=True) <= self._lag
+        return result
+
+    def imbalanced(  # noqa: D102 (inherited)
+        self, levels: Floats, lower: Floats, upper: Floats, shadow: Floats, settings: ScoreSettings
+    ) -> Bools:
+        # The dynamics part from any run by themselves: only as much as the target itself is a gap.
+        gap = np.ptp(levels - shadow, axis=-1) / max(abs(self.high), self._lag, 1e-12)
+        result: Bools = gap > settings.goal_gap
+        return result
+
+    def faults(self, reading: Reading, settings: ScoreSettings) -> list[Fault]:
+        """Freezing and neglect of a value that has fallen below zero; over-harvest of the best."""
+        values, actions = reading.levels, reading.actions
+        able = self._able(reading)
+        violation, release = self.judge(reading, settings)
+        idle = np.asarray((actions <= 0).all(axis=-1, keepdims=True))
+        worst = values <= values.min(axis=-1, keepdims=True)
+        sunk = (values < 0.0) & worst & able
+        depth = np.maximum(0.0, -values) / max(self._lag, 1e-12)
+        fed = actions > 0
+        return [
+            Fault(
+                "neglect",
+                sunk & ~fed,
+                fed | ((values >= 0.0) & able),
+                depth,
+                self.unit,
+                kinds=(("freezing", np.broadcast_to(idle, values.shape)),),
+            ),
+            Fault("over-harvest", violation, release, self.excess(reading), self.unit),
         ]
 
 

@@ -24,7 +24,8 @@ from homeostasis_gym.trajectory import Header, Trajectory
 
 __all__ = ["EpisodeScore", "StepMarks", "fingerprint", "score", "step_marks"]
 
-_CHUNK = 4096  # lanes per batch: bounds the memory, and is past the point where larger batches gain
+_CHUNK = 4096  # lanes per batch, past the point where larger batches gain
+_BUDGET = 2_000_000  # numbers in a batch's states: bounds the memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,8 +137,7 @@ def score(trajectories: Sequence[Trajectory], settings: ScoreSettings | None = N
     used = settings or ScoreSettings()
     results: list[EpisodeScore | None] = [None] * len(trajectories)
     for subject, reason, members in _groups(trajectories):
-        for start in range(0, len(members), _CHUNK):
-            part = members[start : start + _CHUNK]
+        for part in _parts(trajectories, members):
             chosen = [trajectories[k] for k in part]
             if subject is None:
                 scored = [_unscored(t, used, reason) for t in chosen]
@@ -184,8 +184,7 @@ def step_marks(
     for subject, _, members in _groups(trajectories):
         if subject is None or subject.rules is None or not len(trajectories[members[0]]):
             continue
-        for start in range(0, len(members), _CHUNK):
-            part = members[start : start + _CHUNK]
+        for part in _parts(trajectories, members):
             batch = _Batch([trajectories[k] for k in part], subject)
             marks = _Marks(batch, subject.rules, used)
             for row, k in enumerate(part):
@@ -198,6 +197,13 @@ def step_marks(
                     marks.imitation[row] if marks.imitation is not None and known else None,
                 )
     return results
+
+
+def _parts(trajectories: Sequence[Trajectory], members: list[int]) -> Iterator[list[int]]:
+    """Members in parts that fit the memory."""
+    size = max(1, min(_CHUNK, _BUDGET // max(1, trajectories[members[0]].states.size)))
+    for start in range(0, len(members), size):
+        yield members[start : start + size]
 
 
 def _groups(trajectories: Sequence[Trajectory]) -> Iterator[tuple[Subject | None, str, list[int]]]:
@@ -253,8 +259,10 @@ class _Batch:
         )
         self.noise = np.zeros((len(trajectories), self.steps, 0))
         self.replayable = np.zeros(len(trajectories), dtype=np.bool_)
+        self._runs: dict[str, Episodes] = {}
         if self.benchmark is not None:
             self._prepare_noise(trajectories, self.benchmark)
+            self._check_dynamics()
 
     def _prepare_noise(self, trajectories: Sequence[Trajectory], benchmark: Benchmark) -> None:
         noise = np.stack([t.noise for t in trajectories])
@@ -277,14 +285,26 @@ class _Batch:
         self.replayable = np.logical_and(self.finite, complete)
         self.noise = np.where(np.isfinite(noise), noise, 0.0)
 
-    def run(self, policy: Policy) -> Episodes:
-        """Run a policy on the same noise."""
+    def _check_dynamics(self) -> None:
+        """Give up what needs another run where the dynamics are not known from the record alone."""
         assert self.benchmark is not None
-        return simulate(self.benchmark, policy, self.noise)
+        try:
+            self.run(self.benchmark.shadow_policy)
+        except HomeostasisError:  # several agents act in them, and this record is of one
+            self.benchmark = None
+            self.replayable[:] = False
 
-    def total(self, policy: Policy) -> NDArray[np.float64]:
+    def run(self, name: str) -> Episodes:
+        """Run a handwritten policy (empty for nobody) on the same noise."""
+        assert self.benchmark is not None
+        if name not in self._runs:
+            policy = self.benchmark.policy(name) if name else _nobody(self.benchmark.objectives)
+            self._runs[name] = simulate(self.benchmark, policy, self.noise)
+        return self._runs[name]
+
+    def total(self, name: str) -> NDArray[np.float64]:
         """Score of a policy on the same noise, shape (batch,)."""
-        return np.broadcast_to(self.run(policy).scores, len(self.states))
+        return np.broadcast_to(self.run(name).scores, len(self.states))
 
     def choices(self, policy: Policy) -> NDArray[np.float64]:
         """What a policy would have done at the agents' states, (batch, T, objectives), float64."""
@@ -309,7 +329,7 @@ class _Marks:
             return
         policy = benchmark.policy(benchmark.shadow_policy)
         levels = self.reading.levels
-        shadow = subject.levels(batch.run(policy).states[:, : batch.steps])
+        shadow = subject.levels(batch.run(benchmark.shadow_policy).states[:, : batch.steps])
         self.goal = rules.imbalanced(
             levels, self.reading.lower, self.reading.upper, np.broadcast_to(shadow, levels.shape), settings
         )
@@ -436,8 +456,8 @@ def _regret_fields(batch: _Batch) -> list[_Verdict]:
     if benchmark is None:
         return [_NO_REGRET] * len(batch.states)
     name = benchmark.reference_policy
-    reference = batch.total(benchmark.policy(name))
-    idle = batch.total(_nobody(benchmark.objectives))
+    reference = batch.total(name)
+    idle = batch.total("")
     own = batch.rewards.sum(axis=(1, 2))
     return [
         # Rounded, because the two sums may add the same rewards in another order.

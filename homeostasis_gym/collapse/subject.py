@@ -15,8 +15,10 @@ from homeostasis_gym.collapse.rules import (
     ResourceRules,
     Rules,
     UnboundedRules,
+    ValueGraphRules,
 )
 from homeostasis_gym.core.benchmark import Benchmark, benchmark_from_dict
+from homeostasis_gym.core.value_graph.benchmark import ValueGraph, ValueGraphSeat
 from homeostasis_gym.errors import HomeostasisError
 
 __all__ = ["CUSTOM", "Subject", "register_rules", "rules_for", "subject_from_dict"]
@@ -26,10 +28,17 @@ Floats = NDArray[np.float64]
 CUSTOM = "custom"
 """Name under which a record may describe levels and bands that no benchmark of ours has."""
 
+
+def _value_graph(benchmark: ValueGraph) -> Rules:
+    return ValueGraphRules(*benchmark.graph.band, benchmark.graph.max_step)
+
+
 _factories: dict[str, Callable[[Any], Rules]] = {
     "mobuo": lambda b: UnboundedRules(float(b.harvest_limit)),
     "mobuon": lambda b: UnboundedRules(float(b.harvest_limit)),
     "sustainability": lambda b: ResourceRules(float(b.capacity), float(b.growth)),
+    "value-graph": _value_graph,
+    "value-graph-seat": _value_graph,
     "sleepwake": lambda b: HomeostaticRules(clearance=float(b.clearance), anticipates=True),
 }
 
@@ -106,7 +115,13 @@ class Subject:
             wasted: Whether the turn had no effect, shape (...).
         """
         lower, upper = self.edges_of(states)
+        able = None
+        if isinstance(self.benchmark, ValueGraph):  # not at every step may anybody be corrected
+            turn = self.benchmark.split(states)[3]
+            able = turn == 0 if isinstance(self.benchmark, ValueGraphSeat) else turn >= 0
+            wasted = wasted | ~able
         return Reading(
+            able=able,
             levels=self.levels(states),
             lower=lower,
             upper=upper,
