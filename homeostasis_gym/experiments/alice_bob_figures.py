@@ -101,9 +101,6 @@ def figure(dark: bool, **subplots: Any) -> Iterator[tuple[Any, Any, Theme]]:
         "axes.titlelocation": "left",
         "axes.labelsize": 9.0,
         "lines.linewidth": 1.4,
-        "svg.fonttype": "none",
-        # The same file for the same data.
-        "svg.hashsalt": "homeostasis-gym",
     }
     size = subplots.pop("figsize", (6.4, 4.0))
     with mpl.rc_context(style):
@@ -126,6 +123,10 @@ def save_both(
     Returns:
         The files.
     """
+    try:
+        import matplotlib as mpl
+    except ImportError as error:
+        raise MissingExtraError("matplotlib", "pip install 'homeostasis-gym[report]'") from error
     stem.parent.mkdir(parents=True, exist_ok=True)
     files = []
     for dark in (False, True):
@@ -133,7 +134,9 @@ def save_both(
         for ending in formats:
             path = stem.with_name(f"{stem.name}-{'dark' if dark else 'light'}.{ending}")
             metadata: dict[str, Any] = {"Date": None} if ending == "svg" else {}
-            drawn.savefig(path, dpi=dpi, metadata=metadata, facecolor=drawn.get_facecolor())
+            # The salt makes the same file of the same data.
+            with mpl.rc_context({"svg.hashsalt": "homeostasis-gym"}):
+                drawn.savefig(path, dpi=dpi, metadata=metadata, facecolor=drawn.get_facecolor())
             files.append(path)
     return files
 

@@ -196,10 +196,15 @@ def test_verb_draws_a_phase_map(tmp_path, capsys):
 
 def test_verb_draws_survival(tmp_path, capsys):
     pytest.importorskip("matplotlib", reason="the extra `report` is not installed")
+    pytest.importorskip("lifelines", reason="the extra `report` is not installed")
     assert verb("--seeds", "20", "--steps", "300", "--survival", "--out", str(tmp_path), "--json") == 0
     files = json.loads(capsys.readouterr().out)["files"]
     assert len(files) == 5
-    assert "time (steps)" in (tmp_path / "survival-dark.svg").read_text()
+    drawn = (tmp_path / "survival-dark.svg").read_text()
+    assert "time (steps)" in drawn
+    # The same data make the same file.
+    assert verb("--seeds", "20", "--steps", "300", "--survival", "--out", str(tmp_path), "--json") == 0
+    assert (tmp_path / "survival-dark.svg").read_text() == drawn
 
 
 @pytest.mark.parametrize(

@@ -59,8 +59,8 @@ class ValueGraph(Benchmark):
     """
 
     name: ClassVar[str] = "value-graph"
-    reference_policy: ClassVar[str] = "falling"
-    shadow_policy: ClassVar[str] = "falling"
+    reference_policy: ClassVar[str] = "homeostatic"
+    shadow_policy: ClassVar[str] = "homeostatic"
 
     preset: str = "reference"
     schedule: str = _DRAWN
