@@ -179,9 +179,13 @@ def make_spec(
     env_kwargs: Mapping[str, Any] | None = None,
     scalarization: str | Mapping[str, Any] = "linear",
     seed: int = 0,
+    steps: int | None = None,
     **changes: Any,
 ) -> TrainingSpec:
     """A training with the settings of ``settings.json``.
+
+    The settings were tuned for the published score. Its ``component_limit`` is part of them, and is left out
+    for any other scalarisation, which it could turn into another one.
 
     Args:
         algorithm: One of `ALGORITHMS`.
@@ -189,16 +193,20 @@ def make_spec(
         env_kwargs: Its arguments.
         scalarization: What is maximised.
         seed: Seed of the training.
-        **changes: Settings that differ from the file; None leaves one as it is, and of ``arguments`` those
-            that are not named stay as they are.
+        steps: Environment steps, by default those of the file.
+        **changes: Settings that differ from the file; of ``arguments`` those that are not named stay.
     """
     settings = settings_for(algorithm, env_id)
-    if changes.get("arguments") is not None:
-        changes["arguments"] = {**settings["arguments"], **changes["arguments"]}
-    settings.update({name: value for name, value in changes.items() if value is not None})
+    if scalarization not in ("linear", {"name": "linear"}):
+        settings["component_limit"] = None
+    arguments = {**settings["arguments"], **changes.pop("arguments", {})}
+    if steps is not None:
+        settings["steps"] = steps
     return TrainingSpec.from_dict(
         {
             **settings,
+            **changes,
+            "arguments": arguments,
             "algorithm": algorithm,
             "env_id": env_id,
             "env_kwargs": dict(env_kwargs or {}),

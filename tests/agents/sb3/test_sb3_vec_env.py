@@ -1,0 +1,189 @@
+import gymnasium as gym
+import numpy as np
+import pytest
+
+pytest.importorskip("stable_baselines3")
+
+from homeostasis_agents.sb3.vec_env import HomeostasisVecEnv
+from stable_baselines3.common.env_checker import check_env
+from stable_baselines3.common.vec_env import VecMonitor
+
+import homeostasis_gym  # noqa: F401
+from homeostasis_gym.core.benchmark import simulate
+from homeostasis_gym.errors import HomeostasisError
+
+ENVS = [
+    "Homeostasis-Single-v0",
+    "Homeostasis-MOHoN-v0",
+    "Homeostasis-MOBUO-v0",
+    "Homeostasis-MOBUON-v0",
+    "Homeostasis-Sustainability-v0",
+    "Homeostasis-SleepWake-v0",
+]
+
+
+def native(env_id="Homeostasis-MOHoN-v0", num_envs=3, **kwargs):
+    settings = {"scalarization": "linear", "autoreset_mode": "SameStep", **kwargs}
+    return gym.make_vec(
+        env_id, num_envs=num_envs, vectorization_mode="vector_entry_point", **settings
+    ).unwrapped
+
+
+def play(env, steps, seed=7):
+    env.seed(seed)
+    rows = [env.reset()]
+    generator = np.random.default_rng(0)
+    for _ in range(steps):
+        high = env.action_space.nvec if hasattr(env.action_space, "nvec") else env.action_space.n
+        shape = (env.num_envs, *env.action_space.shape)
+        observation, reward, done, infos = env.step(generator.integers(high, size=shape))
+        rows.append((observation.copy(), reward.copy(), done.copy(), infos))
+    return rows
+
+
+@pytest.mark.parametrize("env_id", ENVS)
+def test_the_same_seed_gives_the_same_episodes_in_every_lane(env_id):
+    first, second = play(HomeostasisVecEnv(native(env_id)), 30), play(HomeostasisVecEnv(native(env_id)), 30)
+    assert np.array_equal(first[0], second[0])
+    for (o1, r1, d1, _), (o2, r2, d2, _) in zip(first[1:], second[1:], strict=True):
+        assert np.array_equal(o1, o2) and np.array_equal(r1, r2) and np.array_equal(d1, d2)
+
+
+def test_lane_i_is_seeded_with_seed_plus_i():
+    lanes = HomeostasisVecEnv(native(num_envs=3))
+    lanes.seed(5)
+    lanes.reset()
+    single = gym.make("Homeostasis-MOHoN-v0", scalarization="linear")
+    single.reset(seed=7)
+    action = np.array([2, 3])
+    for _ in range(20):
+        observation, reward, _, infos = lanes.step(np.tile(action, (3, 1)))
+        one, paid, _, _, info = single.step(action)
+        assert np.array_equal(observation[2], one)
+        assert reward[2] == np.float32(paid)
+        assert np.array_equal(infos[2]["vector_reward"], info["vector_reward"])
+
+
+def test_an_unseeded_reset_goes_on_with_other_noise():
+    env = HomeostasisVecEnv(native())
+    env.seed(1)
+    env.reset()
+    first = env.step(np.zeros((3, 2), dtype=np.int64))[0]
+    env.reset()
+    second = env.step(np.zeros((3, 2), dtype=np.int64))[0]
+    assert not np.array_equal(first, second)
+
+
+def test_the_end_of_an_episode_is_reported_as_the_algorithms_expect():
+    env = HomeostasisVecEnv(native(episode_length=4), normalize=True)
+    env.seed(0)
+    start = env.reset()
+    raw = native(episode_length=4)
+    raw.reset(seed=[0, 1, 2])
+    for step in range(4):
+        observation, _, dones, infos = env.step(np.ones((3, 2), dtype=np.int64))
+        _, _, _, _, info = raw.step(np.ones((3, 2), dtype=np.int64))
+        assert dones.all() == (step == 3)
+        if step < 3:
+            assert all("terminal_observation" not in i and not i["TimeLimit.truncated"] for i in infos)
+    assert np.allclose(observation, start)  # a new episode has begun
+    for lane, i in enumerate(infos):
+        assert i["TimeLimit.truncated"] is True
+        expected = raw.benchmark.normalize(info["final_obs"][lane])
+        assert np.allclose(i["terminal_observation"], expected)
+        assert np.array_equal(i["vector_reward"], info["final_info"]["vector_reward"][lane])
+        assert i["vector_reward"].any()
+        assert np.array_equal(i["noise"], info["final_info"]["noise"][lane])
+
+
+def test_a_terminated_episode_is_not_truncated():
+    env = HomeostasisVecEnv(native("Homeostasis-Sustainability-v0", num_envs=2))
+    env.seed(0)
+    env.reset()
+    _, _, dones, infos = env.step(np.array([[10], [1]]))
+    assert dones.tolist() == [True, False]
+    assert infos[0]["TimeLimit.truncated"] is False
+    assert infos[0]["terminal_observation"].tolist() == [0.0]
+
+
+def test_vec_monitor_counts_what_the_agent_is_paid():
+    env = VecMonitor(HomeostasisVecEnv(native(num_envs=2, episode_length=5)))
+    rows = play(env, 5)
+    total = sum(row[1] for row in rows[1:])
+    for lane, info in enumerate(rows[-1][3]):
+        assert info["episode"]["l"] == 5
+        assert info["episode"]["r"] == pytest.approx(total[lane], rel=1e-5)
+
+
+def test_reward_is_scaled_and_its_components_cut_but_the_vector_is_not():
+    plain = play(HomeostasisVecEnv(native()), 30)
+    cut = play(
+        HomeostasisVecEnv(native(), reward_scale=0.1, component_limit=20.0, scalarization="linear"), 30
+    )
+    differs = False
+    for (_, _, _, infos), (_, reward, _, others) in zip(plain[1:], cut[1:], strict=True):
+        vectors = np.stack([i["vector_reward"] for i in infos])
+        assert np.array_equal(vectors, np.stack([i["vector_reward"] for i in others]))
+        assert np.allclose(reward, 0.1 * np.clip(vectors, -20, 20).sum(axis=1), rtol=1e-6)
+        differs |= bool((np.abs(vectors) > 20).any())
+    assert differs
+
+
+def test_noise_can_be_replayed():
+    env = HomeostasisVecEnv(native(num_envs=2))
+    benchmark = env.env.benchmark
+    path = np.arange(200).reshape(100, 2) % 5 - 2.0
+    env.set_options({"noise": path})
+    env.reset()
+    total = sum(
+        np.stack([i["vector_reward"] for i in env.step(np.zeros((2, 2), dtype=np.int64))[3]]).sum(axis=1)
+        for _ in range(100)
+    )
+    expected = simulate(benchmark, lambda s, t: np.zeros((len(s), 2), np.int64), path[np.newaxis]).scores
+    assert np.allclose(total, expected[0])
+    assert env._options == [{}, {}]
+
+
+def test_attributes_and_methods_answer_for_every_lane():
+    env = HomeostasisVecEnv(native())
+    assert env.get_attr("reward_dim") == [6, 6, 6]
+    assert env.get_attr("action_space", [0]) == [env.action_space]
+    assert env.env_is_wrapped(gym.Wrapper) == [False] * 3
+    assert env.env_method("render") == [None] * 3
+    env.set_attr("name", "x")
+    assert env.get_attr("name", 1) == ["x"]
+    with pytest.raises(HomeostasisError, match="`indices` must name all 3 lanes"):
+        env.env_method("render", indices=[0])
+    env.close()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"reward_scale": 0.0}, "`reward_scale` must be finite and above 0, got 0.0"),
+        ({"component_limit": -1.0}, "`component_limit` must be finite and above 0, got -1.0"),
+        ({"component_limit": 5.0}, "`scalarization` must be given with `component_limit`, got None"),
+    ],
+)
+def test_wrong_arguments_are_named(settings, message):
+    with pytest.raises(HomeostasisError, match=message):
+        HomeostasisVecEnv(native(), **settings)
+
+
+def test_environments_that_do_not_fit_are_refused():
+    with pytest.raises(HomeostasisError, match="must be made with autoreset_mode='SameStep', got 'NextStep'"):
+        HomeostasisVecEnv(native(autoreset_mode="NextStep"))
+    with pytest.raises(HomeostasisError, match="`env` must be a native vector environment"):
+        HomeostasisVecEnv(gym.make("Homeostasis-MOHoN-v0"))
+    env = HomeostasisVecEnv(native(scalarization=None))
+    env.reset()
+    with pytest.raises(HomeostasisError, match="must be made with `scalarization`"):
+        env.step(np.zeros((3, 2), dtype=np.int64))
+
+
+@pytest.mark.parametrize("env_id", ENVS)
+@pytest.mark.parametrize("scalarization", ["linear", "min"])
+@pytest.mark.filterwarnings("ignore:.*symmetric and normalized Box action space.*")
+def test_sb3_check_env_passes_on_every_scalarised_environment(env_id, scalarization):
+    for actions in (None, "discrete", "box"):
+        check_env(gym.make(env_id, scalarization=scalarization, actions=actions).unwrapped)
