@@ -2,7 +2,10 @@
 
 import inspect
 import re
+import subprocess
+import sys
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
@@ -60,3 +63,10 @@ def test_headings_arguments_and_versions(env_id):
     actual = scalar.benchmark_class().reward_names
     assert all(any(re.fullmatch(p, name) for p in patterns) for name in actual)
     assert all(any(re.fullmatch(p, name) for name in actual) for p in patterns)
+
+
+def test_the_documentation_page_is_up_to_date():
+    root = Path(__file__).parents[2]
+    command = [sys.executable, str(root / "scripts" / "make_environment_docs.py"), "--check"]
+    done = subprocess.run(command, check=False)
+    assert done.returncode == 0, "run python scripts/make_environment_docs.py"
