@@ -1,3 +1,4 @@
+import itertools
 import time
 
 import gymnasium as gym
@@ -78,3 +79,35 @@ def test_a_failure_comes_out_and_a_wrong_number_is_refused():
         list(play_at_once(make_env, agent, [1, 2], at_once=2))
     with pytest.raises(homeostasis_gym.errors.HomeostasisError, match="`at_once` must be at least 1"):
         list(play_at_once(make_env, agent, [1], at_once=0))
+
+
+@pytest.mark.model
+def test_as_many_slots_as_episodes_keep_every_prefix_cache(monkeypatch):
+    from homeostasis_agents.llm import embedded
+
+    try:
+        embedded.runtime()
+        embedded.weights()
+    except homeostasis_gym.errors.MissingExtraError as error:
+        pytest.skip(str(error))
+    monkeypatch.setenv("LOOP_API_KEY", "none")
+    server = embedded.start_server(slots=2)
+
+    def agent(task):
+        # Each episode has instructions of its own, so that the server can tell the conversations apart.
+        made.append(task)
+        labels = ("A", "B") if len(made) == 1 else ("salt", "sugar")
+        return llm(
+            task,
+            argument="openai-api/loop/smollm2",
+            base_url=f"{server.listening_address}/v1",
+            backend="llama.cpp",
+            example=True,
+            labels=labels,
+        )
+
+    made = []
+    for episode in play_at_once(lambda: make_env(5), agent, [1, 2], at_once=2):
+        cached = [step[0].cached_tokens for step in episode.attempts]
+        assert cached[0] == 0 and all(b > a for a, b in itertools.pairwise(cached[1:]))
+        assert cached[1] > 100
