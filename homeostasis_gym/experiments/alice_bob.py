@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from homeostasis_gym.collapse.summary import wilson_interval
+from homeostasis_gym.collapse.statistics import wilson_interval
 from homeostasis_gym.core.schedules import SCHEDULES, schedule_source
 from homeostasis_gym.core.value_graph import (
     CollapseRule,
