@@ -18,8 +18,9 @@ PAGE = Path(__file__).parents[1] / "docs" / "environments.md"
 INTRODUCTION = """\
 # The environments
 
-Written by `python scripts/make_environment_docs.py` from the docstrings: edit those. Every environment is made
-with `gymnasium.make(ID)`, many at once with `gymnasium.make_vec(ID, num_envs=N)`, after `import homeostasis_gym`.
+Written by `python scripts/make_environment_docs.py` from the docstrings: edit those. Every environment is
+made with `gymnasium.make(ID)`, many at once with `gymnasium.make_vec(ID, num_envs=N)`, after
+`import homeostasis_gym`.
 Rewards are vectors; `scalarization=` or a wrapper of `homeostasis_gym.wrappers` turns them into one number.
 """
 

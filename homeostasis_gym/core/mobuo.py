@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from homeostasis_gym.core._jit import kernel
+from homeostasis_gym.core._jit import formula, kernel
 from homeostasis_gym.core.benchmark import (
     FORBIDDEN,
     OUT_OF_RANGE,
@@ -25,6 +25,29 @@ from homeostasis_gym.core.rounding import fmt
 __all__ = ["MOBUO", "Unbounded", "water_filling"]
 
 _LOG_BASE = math.log(1.01)
+# Totals are mostly whole numbers: their logarithms are looked up, and have the very bits of `logarithm`.
+_TABLE_SIZE = 4096
+_TABLE = np.array([0.0] + [math.log(t) / _LOG_BASE for t in range(1, _TABLE_SIZE)])
+
+
+@formula
+def logarithm(total: float) -> float:
+    """Logarithm of a total to the base of 1.01."""
+    return math.log(total) / _LOG_BASE
+
+
+@formula
+def logarithms(totals: NDArray[np.float64], out: NDArray[np.float64]) -> None:
+    """Write the logarithms of many totals, none below 1, to `out`."""
+    missing = 0
+    for k in range(len(totals)):
+        index = int(min(totals[k], _TABLE_SIZE - 1.0))
+        out[k] = _TABLE[index]
+        missing |= index != totals[k]
+    if missing != 0:
+        for k in range(len(totals)):
+            if int(min(totals[k], _TABLE_SIZE - 1.0)) != totals[k]:
+                out[k] = logarithm(totals[k])
 
 
 @kernel
@@ -42,30 +65,41 @@ def _advance(
     if mark_out_of_range(action, limit, flags):
         return OUT_OF_RANGE
     seen = 0
+    # The last row holds the sum of the harvest, then logarithms, and at last the imbalance. One array
+    # written per loop is what lets the compiler use vector instructions.
+    spare = rewards[objectives]
+    spare[:] = 0.0
+    for i in range(objectives):
+        for k in range(lanes):
+            spare[k] += float(action[k, i])
     for k in range(lanes):
-        harvest = 0
-        for i in range(objectives):
-            harvest += action[k, i]
-        allowed = harvest <= harvest_limit
-        if not allowed:
-            flags[k] = FORBIDDEN
-            seen = FORBIDDEN
-        sum_of_totals = 0.0
-        for i in range(objectives):
-            before = state[i, k]
-            units = float(action[k, i]) if allowed else 0.0
-            total = before + units
-            rewards[i, k] = fmt(math.log(total) / _LOG_BASE - math.log(before) / _LOG_BASE)
-            if noisy:
-                total = max(1.0, total + noise[i, k])
-            state[i, k] = total
-            sum_of_totals += total
-        mean = sum_of_totals / objectives
-        imbalance = 0.0
-        for i in range(objectives):
-            imbalance += max(0.0, abs(mean - state[i, k]) - 1.0)
-        rewards[objectives, k] = fmt(-0.5 * imbalance)
-    return seen
+        flags[k] = FORBIDDEN if spare[k] > harvest_limit else 0
+        seen |= flags[k]
+    mean = np.zeros(lanes)
+    for i in range(objectives):
+        total, gain = state[i], rewards[i]
+        logarithms(total, gain)
+        for k in range(lanes):
+            total[k] += float(action[k, i]) if flags[k] == 0 else 0.0
+        logarithms(total, spare)
+        for k in range(lanes):
+            gain[k] = fmt(spare[k] - gain[k])
+        if noisy:
+            change = noise[i]
+            for k in range(lanes):
+                total[k] = max(1.0, total[k] + change[k])
+        for k in range(lanes):
+            mean[k] += total[k]
+    for k in range(lanes):
+        mean[k] /= objectives
+    spare[:] = 0.0
+    for i in range(objectives):
+        total = state[i]
+        for k in range(lanes):
+            spare[k] += max(0.0, abs(mean[k] - total[k]) - 1.0)
+    for k in range(lanes):
+        spare[k] = fmt(-0.5 * spare[k])
+    return int(seen)
 
 
 def water_filling(totals: NDArray[np.float64], harvest_limit: int, limit: int) -> NDArray[np.int64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import numpy as np
 
 from homeostasis_gym.core._jit import formula
 
@@ -19,16 +19,16 @@ def fmt(value: float) -> float:
     Decimal formatting rounds the exact binary value, and `value * 1000` is not exact: the error of the
     product is computed as well (Dekker's algorithm) and decides where the product looks like a tie.
     """
-    if abs(value) < 1e-3:
-        return 0.0
-    if not abs(value) < _COARSE:  # infinity and NaN as well
-        return value
-    product = value * 1000.0
-    scaled = _SPLITTER * value
-    high = scaled - (scaled - value)
-    error = (high * 1000.0 - product) + (value - high) * 1000.0
-    whole = float(math.floor(product))
+    # No branches: this is what lets the compiler round many values at once.
+    near = value if abs(value) < _COARSE else 0.0
+    product = near * 1000.0
+    scaled = _SPLITTER * near
+    high = scaled - (scaled - near)
+    error = (high * 1000.0 - product) + (near - high) * 1000.0
+    whole = np.floor(product)
     rest = product - whole  # exact
-    if rest > 0.5 or (rest == 0.5 and (error > 0.0 or (error == 0.0 and whole % 2.0 != 0.0))):
-        whole += 1.0
-    return whole / 1000.0
+    odd = np.floor(whole * 0.5) * 2.0 != whole
+    up = (rest > 0.5) | ((rest == 0.5) & ((error > 0.0) | ((error == 0.0) & odd)))
+    rounded = (whole + (1.0 if up else 0.0)) / 1000.0
+    rounded = rounded if abs(value) < _COARSE else value  # infinity and NaN as well
+    return float(0.0 if abs(value) < 1e-3 else rounded)

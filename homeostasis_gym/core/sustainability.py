@@ -46,29 +46,30 @@ def _advance(
     if mark_out_of_range(action, limit, flags):
         return OUT_OF_RANGE
     seen = 0
+    stock, harvested, steps = state[0], state[1], state[2]
+    units, instability = rewards[0], rewards[1]
+    # One array written per loop is what lets the compiler use vector instructions.
     for k in range(lanes):
-        stock = state[0, k]
-        units = float(action[k, 0])
-        flag = 0
-        if units > stock:
-            units = 0.0
-            flag = FORBIDDEN
-        harvested = state[1, k] + units
-        steps = state[2, k] + 1.0
-        instability = max(0.0, abs(harvested / steps - units) - 1.0)
-        rewards[0, k] = units
-        rewards[1, k] = fmt(-0.5 * instability)
-        stock -= units
-        if stock > 0.0:
-            stock = regrown(stock, capacity, growth)
+        wanted = float(action[k, 0])
+        flags[k] = FORBIDDEN if wanted > stock[k] else 0
+    for k in range(lanes):
+        units[k] = float(action[k, 0]) if flags[k] == 0 else 0.0
+    for k in range(lanes):
+        harvested[k] += units[k]
+    for k in range(lanes):
+        steps[k] += 1.0
+    for k in range(lanes):
+        mean = harvested[k] / steps[k]
+        instability[k] = fmt(-0.5 * max(0.0, abs(mean - units[k]) - 1.0))
+    for k in range(lanes):
+        left = stock[k] - units[k]
+        if left > 0.0:
+            stock[k] = regrown(left, capacity, growth)
         else:
-            flag |= TERMINATED
-        state[0, k] = stock
-        state[1, k] = harvested
-        state[2, k] = steps
-        flags[k] = flag
-        seen |= flag
-    return seen
+            stock[k] = left
+            flags[k] |= TERMINATED
+        seen |= flags[k]
+    return int(seen)
 
 
 @kernel
