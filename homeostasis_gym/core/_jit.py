@@ -13,6 +13,8 @@ from functools import update_wrapper
 from types import FunctionType
 from typing import Any, Generic, ParamSpec, TypeVar
 
+import numpy as np
+
 __all__ = ["formula", "kernel"]
 
 P = ParamSpec("P")
@@ -85,10 +87,12 @@ def _named_by_content(function: Callable[..., Any]) -> FunctionType:
         digest.update(code.co_code + repr((code.co_consts, code.co_names)).encode())
         for name in code.co_names:
             used = item.__globals__.get(name)
-            if used in _formulas:
+            if isinstance(used, FunctionType) and used in _formulas:
                 waiting.append(used)
             elif isinstance(used, (bool, int, float)):  # Numba freezes global numbers as well
                 digest.update(f"{name}={used!r}".encode())
+            elif isinstance(used, np.ndarray):  # and global arrays
+                digest.update(used.tobytes())
     copy = FunctionType(
         source.__code__,
         source.__globals__,
