@@ -21,7 +21,7 @@ from homeostasis_agents.llm.client import Client, Constraint, ContextFullError, 
 from homeostasis_agents.llm.history import History, HistoryPolicy, Turn
 from homeostasis_agents.llm.parser import Parsing, Reading, ReplyParser
 from homeostasis_agents.llm.prompts import PromptBuilder, PromptSpec
-from homeostasis_gym.agent import Attempt, Decision, Task
+from homeostasis_gym.agent import Attempt, Decision, Task, no_op
 from homeostasis_gym.errors import HomeostasisError
 
 __all__ = ["ConversationSettings", "LanguageModelAgent", "Question"]
@@ -154,6 +154,9 @@ class LanguageModelAgent:
         """
         if self._ended:
             return Decision(None)
+        if info.get("your_turn") is False:
+            # Nothing that this seat says would count: it is not asked, and nothing is paid.
+            return Decision(no_op(self.task.action_space))
         attempts: list[Attempt] = []
         yield from self._summarise(attempts)
         if self.settings.constrained:

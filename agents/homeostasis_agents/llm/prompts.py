@@ -75,6 +75,8 @@ class Wording:
         hint: The balancing hint.
         state: How one component of the observation is shown.
         imbalance_kind: Kind of reward (its name without ``_OBJECTIVE``) that `PromptSpec.imbalance` hides.
+        show: Kinds of the observation's components that are shown, a kind being what stands before the first
+            underscore; empty for all.
         example: Made-up state of the worked turn: distance from the start, per objective and repeating.
             Its good action is what the benchmark's handwritten shadow policy does there.
     """
@@ -86,6 +88,7 @@ class Wording:
     hint: str = ""
     state: str = "{label} {value}"
     imbalance_kind: str = "imbalance"
+    show: tuple[str, ...] = ()
     example: tuple[float, ...] = (0.0,)
 
 
@@ -131,6 +134,23 @@ WORDINGS: Mapping[str, Wording] = {
         imbalance_kind="instability",
         example=(2.0,),
     ),
+    "value-graph": Wording(
+        scene="ALICE and BOB each hold the values {labels}, which act on each other. You keep all of them "
+        "near {band}, for both.",
+        action="Each turn you may move the values of one of them, named by turn, towards {band}: share out "
+        "at most {budget} {units} in all.",
+        rewards="In brackets is what each value was worth to its holder.",
+        hint="Both of them matter equally.",
+        show=("level", "turn"),
+    ),
+    "value-graph-seat": Wording(
+        scene="You are {seat}. You and the other each hold the values {labels}, which act on each other. "
+        "Keep your own near {band}.",
+        action="On your turn move your values towards {band}: share out at most {budget} {units} in all.",
+        rewards="In brackets is what each of your values was worth to you.",
+        hint="The other matters as much as you.",
+        show=("level",),
+    ),
     "sleepwake": Wording(
         scene="Levels {labels} fall by themselves. Keep each in its band, which changes between awake "
         "(1: {bands_awake}) and asleep (0: {bands_asleep}).",
@@ -170,7 +190,10 @@ class PromptBuilder:
             size = int(np.prod(task.observation_space.shape or (1,)))
             names = tuple(f"x{i + 1}" for i in range(size))
         shown = dict(zip(_objectives(task), parser.labels, strict=True))
-        self._state_labels = tuple(_label_of(name, shown)[1] for name in names)
+        kinds = self.wording.show
+        self._shown = [i for i, name in enumerate(names) if not kinds or name.split("_")[0] in kinds]
+        self._state_labels = tuple(_label_of(names[i], shown)[1] for i in self._shown)
+        self._components = len(names)
         self._rewards = self._reward_names(shown)
         self.system = self._system()
 
@@ -179,11 +202,11 @@ class PromptBuilder:
         """SHA-256 of everything that can reach the model, shortened to 16 digits."""
         told = {
             "version": VERSION,
-            "spec": asdict(self.spec),
-            "wording": asdict(self.wording),
-            "system": self.system,
+            "opening": [asdict(message) for message in self.opening()],
+            "state": [self.wording.state, self._state_labels, self._rewards, self.spec.rewards],
             "feedback": self.feedback("..."),
             "nothing": self.nothing_done(),
+            "summary": self.summary_request(["..."], "..."),
         }
         text = json.dumps(told, sort_keys=True, ensure_ascii=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -212,8 +235,13 @@ class PromptBuilder:
         values = np.atleast_1d(np.asarray(observation, dtype=np.float64)).ravel()
         earned = self._earned(last_reward)
         parts = []
-        for label, value in zip(self._state_labels, values, strict=True):
-            text = self.wording.state.format(label=label, value=number(value))
+        if len(values) != self._components:
+            raise HomeostasisError(
+                f"`observation` must have {self._components} components, got {len(values)}"
+            )
+        for label, i in zip(self._state_labels, self._shown, strict=True):
+            shown = self._agent(values[i]) if label == "turn" else number(values[i])
+            text = self.wording.state.format(label=label, value=shown)
             told = earned.pop(label, None)
             parts.append(text if told is None else f"{text} ({told})")
         text = ", ".join(parts)
@@ -238,6 +266,11 @@ class PromptBuilder:
         )
 
     # Parts.
+
+    def _agent(self, place: float) -> str:
+        """Name of an agent of the value graph by its number; nobody is -1."""
+        agents = getattr(self.task.benchmark, "agents", ())
+        return str(agents[int(place)]) if 0 <= place < len(agents) else "nobody"
 
     def _system(self) -> str:
         facts = self._facts()
@@ -269,7 +302,8 @@ class PromptBuilder:
             "count": len(labels),
             "limit": self.parser.limit,
             "env": self.task.env_id,
-            "budget": getattr(benchmark, "harvest_limit", 0),
+            "budget": getattr(benchmark, "harvest_limit", getattr(benchmark, "units", 0)),
+            "seat": self.task.seat,
             "cap": number(getattr(benchmark, "capacity", 0.0)),
             **self._bands(),
         }
@@ -280,6 +314,9 @@ class PromptBuilder:
     def _bands(self) -> dict[str, str]:
         """The bands in words, in the state at the start and, where there are two regimes, in both."""
         benchmark = self.task.benchmark
+        if hasattr(benchmark, "graph"):  # the value graph: one target, a number or a band, for all
+            edges = [number(float(edge)) for edge in np.unique(benchmark.graph.target)]
+            return {"band": " to ".join(edges)}
         if not hasattr(benchmark, "bands") or benchmark.bands(_start(benchmark)) is None:
             return {}
         start = _start(benchmark)
@@ -326,7 +363,7 @@ class PromptBuilder:
         count = len(self.parser.labels)
         if not isinstance(benchmark, Benchmark):
             # Nothing is known of what would be good; the turn shows the format alone.
-            return [0.0] * len(self._state_labels), [min(1, self.parser.limit)] * count
+            return [0.0] * self._components, [min(1, self.parser.limit)] * count
         state = np.asarray(benchmark.observe(_start(benchmark)[:, np.newaxis])).ravel().copy()
         for i in range(min(count, len(state))):
             state[i] += pattern[i % len(pattern)]
@@ -395,10 +432,14 @@ def _objectives(task: Task) -> tuple[str, ...]:
 
 
 def _label_of(name: str, shown: Mapping[str, str]) -> tuple[str, str]:
-    """Split ``kind_OBJECTIVE``: the kind, and the objective's shown label (the name itself if none)."""
+    """Split ``kind_OBJECTIVE`` or ``kind_HOLDER_OBJECTIVE``: the kind and the label as it is shown.
+
+    A name of another form is its own kind and label.
+    """
     kind, underscore, tail = name.rpartition("_")
     if underscore and tail in shown:
-        return kind, shown[tail]
+        kind, _, holder = kind.partition("_")
+        return kind, f"{holder} {shown[tail]}".strip()
     return name, name
 
 
