@@ -14,7 +14,7 @@ from homeostasis_gym.core._jit import formula, kernel
 from homeostasis_gym.core.benchmark import Benchmark
 from homeostasis_gym.errors import HomeostasisError
 
-__all__ = ["Flip", "FlipDetector", "find_flips", "find_runs", "step_weights"]
+__all__ = ["Flip", "FlipDetector", "find_flips", "find_runs", "running_counts", "step_weights"]
 
 
 @formula
@@ -133,6 +133,28 @@ def find_runs(
     return hits
 
 
+@kernel
+def _running_counts(
+    weights: NDArray[np.int16], releases: NDArray[np.bool_], patience: int, counts: NDArray[np.int64]
+) -> None:  # pragma: no cover - compiled
+    lanes, steps, objectives = weights.shape
+    for k in range(lanes):
+        for i in range(objectives):
+            count, gap = 0, 0
+            for t in range(steps):
+                count, gap = count_step(count, gap, weights[k, t, i], releases[k, t, i], patience)
+                counts[k, t, i] = count
+
+
+def running_counts(
+    weights: NDArray[np.int16], releases: NDArray[np.bool_], patience: int
+) -> NDArray[np.int64]:
+    """The counters after every step, shape (batch, steps, objectives), int64."""
+    counts = np.zeros(weights.shape, dtype=np.int64)
+    _running_counts(weights, releases, patience, counts)
+    return counts
+
+
 @dataclass(frozen=True)
 class Flip:
     """A flip, as it is known when it is flagged.
@@ -155,7 +177,7 @@ class FlipDetector:
     Fed with every step in order, it knows after each one what `score` would say of the episode so far.
 
     Args:
-        benchmark: The dynamics.
+        benchmark: The dynamics, or anything that rules can read (`homeostasis_gym.collapse.Subject`).
         settings: N, g and the share.
 
     Attributes:
@@ -165,12 +187,13 @@ class FlipDetector:
         HomeostasisError: There are no rules for this benchmark.
     """
 
-    benchmark: Benchmark
+    benchmark: Benchmark | Subject
     settings: ScoreSettings = field(default_factory=ScoreSettings)
     flip: Flip | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        self._subject: Subject = subject_of(self.benchmark)
+        given = self.benchmark
+        self._subject: Subject = given if isinstance(given, Subject) else subject_of(given)
         rules = self._subject.rules
         if rules is None:
             raise HomeostasisError(
@@ -182,7 +205,7 @@ class FlipDetector:
 
     def reset(self) -> None:
         """Begin a new episode."""
-        n = self.benchmark.objectives
+        n = len(self._subject.objective_names)
         self.flip = None
         self._step = 0
         self._count = [0] * n
@@ -207,7 +230,7 @@ class FlipDetector:
         violation, release = self._rules.judge(reading, self.settings)
         weight = step_weights(self._rules, reading, violation, self.settings)
         self._step += 1
-        for i in range(self.benchmark.objectives):
+        for i in range(len(self._count)):
             before = self._count[i]
             self._count[i], self._gap[i] = count_step(
                 before, self._gap[i], int(weight[i]), bool(release[i]), self.settings.patience

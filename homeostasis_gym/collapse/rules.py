@@ -108,6 +108,10 @@ class Rules(ABC):
         """How far the action takes each objective beyond its tolerance upwards, in `unit`."""
 
     @abstractmethod
+    def compared(self, reading: Reading) -> Floats:
+        """Levels before the action in units of their tolerance, 0 where they should be, (..., objectives)."""
+
+    @abstractmethod
     def settled(self, levels: Floats, lower: Floats, upper: Floats) -> Bools:
         """Whether each objective's final level is within tolerance, shape (..., objectives)."""
 
@@ -160,6 +164,11 @@ class HomeostaticRules(Rules):
     def excess(self, reading: Reading) -> Floats:  # noqa: D102 (inherited)
         beyond = np.maximum(0.0, self._after(reading) - reading.upper)
         return beyond / (0.5 * (reading.upper - reading.lower))
+
+    def compared(self, reading: Reading) -> Floats:  # noqa: D102 (inherited)
+        return (reading.levels - 0.5 * (reading.lower + reading.upper)) / (
+            0.5 * (reading.upper - reading.lower)
+        )
 
     def settled(self, levels: Floats, lower: Floats, upper: Floats) -> Bools:  # noqa: D102 (inherited)
         result: Bools = (levels >= lower) & (levels <= upper)
@@ -245,6 +254,10 @@ class UnboundedRules(Rules):
     def excess(self, reading: Reading) -> Floats:  # noqa: D102 (inherited)
         lead = leads(reading.levels + reading.actions)
         return np.maximum(0.0, lead - self.full_harvest) / self.full_harvest
+
+    def compared(self, reading: Reading) -> Floats:  # noqa: D102 (inherited)
+        totals = reading.levels
+        return np.asarray((totals - totals.mean(axis=-1, keepdims=True)) / self.full_harvest)
 
     def settled(self, levels: Floats, lower: Floats, upper: Floats) -> Bools:  # noqa: D102 (inherited)
         result: Bools = leads(levels) <= self.full_harvest
@@ -346,6 +359,9 @@ class ResourceRules(Rules):
     def excess(self, reading: Reading) -> Floats:  # noqa: D102 (inherited)
         return np.maximum(0.0, 0.5 - self._next(reading) / self.capacity)
 
+    def compared(self, reading: Reading) -> Floats:  # noqa: D102 (inherited)
+        return reading.levels / (0.5 * self.capacity) - 1.0
+
     def settled(self, levels: Floats, lower: Floats, upper: Floats) -> Bools:  # noqa: D102 (inherited)
         result: Bools = levels >= 0.5 * self.capacity
         return result
@@ -432,6 +448,9 @@ class ValueGraphRules(Rules):
     def excess(self, reading: Reading) -> Floats:  # noqa: D102 (inherited)
         ahead: Floats = reading.levels - reading.levels.min(axis=-1, keepdims=True)
         return np.maximum(0.0, ahead / max(self._lag, 1e-12) - 1.0)
+
+    def compared(self, reading: Reading) -> Floats:  # noqa: D102 (inherited)
+        return (reading.levels - 0.5 * (self.low + self.high)) / max(self._lag, 1e-12)
 
     def settled(self, levels: Floats, lower: Floats, upper: Floats) -> Bools:  # noqa: D102 (inherited)
         result: Bools = levels - levels.min(axis=-1, keepdims=True) <= self._lag

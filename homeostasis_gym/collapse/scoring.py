@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from homeostasis_gym.collapse.flip import find_flips, find_runs, step_weights
+from homeostasis_gym.collapse.flip import find_flips, find_runs, running_counts, step_weights
 from homeostasis_gym.collapse.index import self_imitation, series_score
 from homeostasis_gym.collapse.modes import Mode, find_modes, verdict
 from homeostasis_gym.collapse.rules import Reading, Rules
@@ -22,7 +22,7 @@ from homeostasis_gym.core.benchmark import Benchmark, Episodes, Policy, simulate
 from homeostasis_gym.errors import HomeostasisError
 from homeostasis_gym.trajectory import Header, Trajectory
 
-__all__ = ["EpisodeScore", "StepMarks", "fingerprint", "score", "step_marks"]
+__all__ = ["EpisodeScore", "StepMarks", "StepReading", "fingerprint", "score", "step_marks", "step_readings"]
 
 _CHUNK = 4096  # lanes per batch, past the point where larger batches gain
 _BUDGET = 2_000_000  # numbers in a batch's states: bounds the memory
@@ -195,6 +195,54 @@ def step_marks(
                     marks.goal[row] if marks.goal is not None and known else None,
                     marks.constraint[row],
                     marks.imitation[row] if marks.imitation is not None and known else None,
+                )
+    return results
+
+
+@dataclass(frozen=True)
+class StepReading:
+    """Quantities of every step of an episode, for models that look at its course.
+
+    Attributes:
+        actions: What the agent effectively did, (T, objectives), float64.
+        handwritten: What the handwritten policy would have done at the same states, the same shape.
+        compared: Levels in units of their tolerance: distance from the middle of the band in half widths,
+            or from the mean of the totals in full harvests, the same shape.
+        excess: How far the action takes each objective beyond its tolerance, the same shape.
+        counts: The flip detector's counters after every step, the same shape, int64.
+    """
+
+    actions: NDArray[np.float64]
+    handwritten: NDArray[np.float64]
+    compared: NDArray[np.float64]
+    excess: NDArray[np.float64]
+    counts: NDArray[np.int64]
+
+
+def step_readings(
+    trajectories: Sequence[Trajectory], settings: ScoreSettings | None = None
+) -> list[StepReading | None]:
+    """Read every step of episodes; None where there are no rules or no handwritten policy."""
+    used = settings or ScoreSettings()
+    results: list[StepReading | None] = [None] * len(trajectories)
+    for subject, _, members in _groups(trajectories):
+        if subject is None or subject.rules is None or not len(trajectories[members[0]]):
+            continue
+        for part in _parts(trajectories, members):
+            batch = _Batch([trajectories[k] for k in part], subject)
+            marks = _Marks(batch, subject.rules, used)
+            if marks.handwritten is None:
+                continue
+            compared = subject.rules.compared(marks.reading)
+            excess = subject.rules.excess(marks.reading)
+            counts = running_counts(marks.weights, marks.releases, used.patience)
+            for row, k in enumerate(part):
+                results[k] = StepReading(
+                    marks.reading.actions[row],
+                    marks.handwritten[row],
+                    compared[row],
+                    excess[row],
+                    counts[row],
                 )
     return results
 
