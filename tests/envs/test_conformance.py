@@ -4,6 +4,8 @@ import copy
 import json
 import pickle
 import random
+import subprocess
+import sys
 import warnings
 
 import gymnasium as gym
@@ -354,3 +356,12 @@ def test_partly_observed_state_is_in_the_info():
     observation, *_, info = env.step(np.array([6]))
     assert observation.tolist() == [5.0]
     assert info["state"].tolist() == [5.0**1.1, 6.0, 1.0]
+
+
+def test_importing_and_registering_compiles_nothing():
+    code = (
+        "import sys, homeostasis_gym, gymnasium; "
+        "assert 'Homeostasis-MOHoN-v0' in gymnasium.registry; "
+        "assert not {'numba', 'matplotlib', 'pyarrow'} & set(sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
