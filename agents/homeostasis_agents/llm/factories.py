@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -46,11 +47,30 @@ def conversation_settings(
     )
 
 
-def smollm2(task: Task, **settings: Any) -> LanguageModelAgent:
+def named_settings(parts: Sequence[str]) -> dict[str, Any]:
+    """Settings as they stand in an agent's name: ``NAME:VALUE`` each, the value JSON or a bare word.
+
+    Raises:
+        HomeostasisError: A part of another form.
+    """
+    found = {}
+    for part in parts:
+        name, colon, value = part.partition(":")
+        if not colon or not name.isidentifier():
+            raise HomeostasisError(f"a setting in an agent's name must be NAME:VALUE, got {part!r}")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found
+
+
+def smollm2(task: Task, argument: str = "", **settings: Any) -> LanguageModelAgent:
     """A real language model of 135 million parameters, in this process, without key or network.
 
     Args:
         task: What is to be played.
+        argument: Settings in the name: ``smollm2:history:blind+retries:1``.
         **settings: See `conversation_settings`, and ``threads``, ``temperature``, ``logprobs``,
             ``prompt_cache`` of `homeostasis_agents.llm.embedded.SmolLM2Client`.
 
@@ -60,6 +80,7 @@ def smollm2(task: Task, **settings: Any) -> LanguageModelAgent:
     """
     from homeostasis_agents.llm.embedded import SmolLM2Client
 
+    settings = {**named_settings(argument.split("+") if argument else []), **settings}
     talk, rest = conversation_settings(settings, example=True)
     names = ("threads", "temperature", "logprobs", "prompt_cache")
     own = {name: rest.pop(name) for name in names if name in rest}
@@ -74,7 +95,9 @@ def llm(task: Task, argument: str = "", **settings: Any) -> LanguageModelAgent:
 
     Args:
         task: What is to be played.
-        argument: The model, in Inspect's words. ``smollm2/135m`` is the embedded model, by this road.
+        argument: The model, in Inspect's words, and settings behind plus signs:
+            ``llm:openai/gpt-4o-mini+history:window+max_cost:0.5``. ``smollm2/135m`` is the embedded model,
+            by this road.
         **settings: See `conversation_settings`; ``temperature``, ``backend``, ``base_url``, ``logprobs``,
             ``connections`` of `homeostasis_agents.llm.hosted.InspectClient`; ``attempt_timeout``,
             ``give_up_after`` and ``request_retries`` (how long a failing request is tried);
@@ -87,6 +110,8 @@ def llm(task: Task, argument: str = "", **settings: Any) -> LanguageModelAgent:
     from homeostasis_agents.llm.hosted import InspectClient
     from homeostasis_agents.llm.metering import Meter, MeteredClient, estimate, say
 
+    argument, *given = argument.split("+")
+    settings = {**named_settings(given), **settings}
     if not argument:
         raise HomeostasisError("agent llm needs a model behind a colon, such as llm:openai/gpt-4o-mini")
     talk, options, price_of, max_cost = hosted_settings("llm", {"temperature": 0.0, **settings})

@@ -292,6 +292,7 @@ def scrubbed(error: BaseException | str) -> str:
     for name, value in os.environ.items():
         if len(value) >= 6 and _SECRET_NAME.search(name):
             text = text.replace(value, "[hidden]")
+    text = re.sub(r"\[/?(?:bold|blue|red|italic|link)\]", "", text)  # Inspect writes for a terminal
     return _SECRET_TEXT.sub("[hidden]", text)[:500]
 
 

@@ -13,7 +13,7 @@ from homeostasis_agents.llm import (
     ScriptedClient,
     Usage,
 )
-from homeostasis_agents.llm.factories import conversation_settings
+from homeostasis_agents.llm.factories import conversation_settings, named_settings
 
 import homeostasis_gym  # noqa: F401 (registers the environments)
 from homeostasis_gym.agent import Agent, Task
@@ -222,3 +222,56 @@ def test_huge_and_unprintable_replies_are_kept_within_bounds():
     huge, broken, good = record.attempts[0]
     assert len(huge.reply) == 100_000 and huge.finish_reason == "stop, cut from 300000"
     assert broken.reply == "? 3" and good.error == ""
+
+
+def test_settings_can_stand_in_the_name():
+    assert named_settings(["history:window", "turns:8", "hint:true", "base_url:http://x:1/v1"]) == {
+        "history": "window",
+        "turns": 8,
+        "hint": True,
+        "base_url": "http://x:1/v1",
+    }
+    assert named_settings([]) == {}
+    for wrong in ("history", "a b:1", ":1"):
+        with pytest.raises(HomeostasisError, match="must be NAME:VALUE, got"):
+            named_settings([wrong])
+
+
+def told(env_id, **settings):
+    """The instructions, and the second turn's message."""
+    env = gym.make(env_id, max_consumption=None, episode_length=2)
+    agent = talker(lambda request: "1, 2", env=env, **settings)
+    rollout(env, agent, seed=1)
+    return agent.prompts.system, agent.client.requests[-1].messages[-1].content
+
+
+def test_the_hint_and_the_imbalance_reward_are_two_switches():
+    seen = {
+        (hint, imbalance): told("Homeostasis-MOBUO-v0", hint=hint, imbalance=imbalance)
+        for hint in (False, True)
+        for imbalance in (False, True)
+    }
+    for (hint, imbalance), (system, turn) in seen.items():
+        assert ("keep them in balance" in system) == hint
+        assert ("cost a penalty" in system) == ("imbalance" in turn) == imbalance
+        assert "A 111 (0.91)" in turn
+    system, turn = told("Homeostasis-MOBUO-v0", rewards=False)
+    assert "earns" not in system and turn == "A 111, B 122"
+    system, turn = told("Homeostasis-MOBUO-v0", labels=("salt", "sugar"), units="grams")
+    assert "You harvest salt and sugar" in system and "10 grams" in system and turn.startswith("salt 111")
+
+
+def test_a_constrained_step_allows_what_the_rules_allow_and_nothing_else():
+    for env_id, count in (("Homeostasis-MOBUO-v0", 66), ("Homeostasis-Sustainability-v0", 11)):
+        env = gym.make(env_id, max_consumption=None, episode_length=1)
+        client = ScriptedClient(lambda request: "1, 1", constraints=frozenset({"grammar"}))
+        agent = talker(client, env=env, constrained=True, retries=0)
+        rollout(env, agent, seed=1)
+        grammar = client.requests[0].constraint.grammar
+        assert grammar.startswith('root ::= "0') and grammar.count(" | ") == count - 1
+    env = make()
+    client = ScriptedClient(["1, 1"], constraints=frozenset({"grammar"}))
+    rollout(env, talker(client, env=env, constrained=True), seed=1, max_steps=1)
+    assert client.requests[0].constraint.grammar == (
+        'root ::= number ", " number\nnumber ::= "0" | [1-9] [0-9]{0,9}\n'
+    )
