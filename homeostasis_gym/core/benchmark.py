@@ -274,7 +274,7 @@ class Benchmark(ABC):
             Next state (..., state_dim) and reward (..., reward_dim), float64, and flags (...), uint8.
 
         Raises:
-            HomeostasisError: An action is out of range.
+            HomeostasisError: An action is out of range, or the noise does not fit.
         """
         states = np.asarray(state, dtype=np.float64)
         batch = states.shape[:-1]
@@ -288,6 +288,8 @@ class Benchmark(ABC):
         channels = self.noise_channels
         row = np.empty((channels, lanes))
         if channels:
+            if np.shape(noise)[-1:] != (channels,):
+                raise HomeostasisError(f"`noise` must have shape (..., {channels}), got {np.shape(noise)}")
             row[:] = (
                 np.broadcast_to(np.asarray(noise, dtype=np.float64), (*batch, channels))
                 .reshape(lanes, channels)

@@ -331,3 +331,8 @@ def test_simulate_refuses_noise_that_does_not_fit(noise, steps, message):
 def test_simulate_refuses_a_policy_out_of_range():
     with pytest.raises(HomeostasisError, match=r"in \[0, 10\]"):
         simulate(MOHoN(), lambda s, t: np.full(s.shape, 99), np.zeros((1, 3, 2)))
+
+
+def test_step_refuses_noise_that_does_not_fit():
+    with pytest.raises(HomeostasisError, match=r"`noise` must have shape \(..., 2\), got \(0,\)"):
+        MOHoN().step([110.0, 120.0], [0, 0])
