@@ -121,7 +121,8 @@ class LanguageModelAgent:
         self._history = History(self.settings.history)
         self._wasted = False
         self._ended = False
-        self._tokens = 0
+        self._tokens = 0  # of the last request, as the backend counted them
+        self._characters = 0
 
     def act(self, observation: Any, info: Mapping[str, Any]) -> Decision:
         """Ask the model for one step's action."""
