@@ -50,8 +50,9 @@ class Rule:
         self._step = 0
 
     def act(self, observation: NDArray[np.float64], info: Mapping[str, Any]) -> Decision:
-        """Apply the rule."""
-        units = self._policy(np.asarray(observation, dtype=np.float64), self._step)
+        """Apply the rule to the state behind the observation, as the published policies do."""
+        state = info.get("state", observation)
+        units = self._policy(np.asarray(state, dtype=np.float64), self._step)
         self._step += 1
         return Decision(self._task.action(units))
 

@@ -38,6 +38,13 @@ def test_the_strongest_policy_has_no_regret():
     assert [r.regret for r in score(play("handwritten", range(1, 21)))] == [0.0] * 20
 
 
+def test_rules_know_the_state_behind_the_observation():
+    env = gym.make("Homeostasis-Sustainability-v0", max_consumption=None)
+    t = rollout(env, make_agent("keep-stock", Task.from_env(env)), seed=1)
+    assert round(t.score, 1) == 478.4  # published
+    assert score([t])[0].regret == 0.0
+
+
 @pytest.mark.parametrize("objective", [0, 1])
 def test_the_maximiser_always_flips(objective):
     results = score(play("maximiser", range(1, 201), objective=objective))
