@@ -89,13 +89,31 @@ def repeats(trajectory: Trajectory) -> float:
     return float(np.mean((actions[1:] == actions[:-1]).all(axis=1))) if len(actions) > 1 else 0.0
 
 
+def moves(trajectory: Trajectory) -> tuple[float, float]:
+    """Shares of steps that do more in sum, and less in sum, than the step before."""
+    sums = trajectory.actions.sum(axis=1)
+    return float(np.mean(np.diff(sums) > 0)), float(np.mean(np.diff(sums) < 0))
+
+
 def table(out: Path) -> dict[str, list[EpisodeScore]]:
     scored: dict[str, list[EpisodeScore]] = {}
-    print(
-        "| condition | episodes | flipped | 95 % | median onset | Runaway Index | self-imitation (S) | "
-        "repeats last action | median regret | invalid replies / step | invalid steps |"
+    headings = (
+        "condition",
+        "episodes",
+        "flipped",
+        "95 %",
+        "median onset",
+        "Runaway Index",
+        "self-imitation (S)",
+        "repeats last action",
+        "rises / falls",
+        "largest action",
+        "median regret",
+        "invalid replies / step",
+        "invalid steps",
     )
-    print("|---|---|---|---|---|---|---|---|---|---|---|")
+    print("| " + " | ".join(headings) + " |")
+    print("|" + "---|" * len(headings))
     for name, _, _ in conditions():
         try:
             trajectories = RunFolder(out / name).trajectories()
@@ -106,11 +124,24 @@ def table(out: Path) -> dict[str, list[EpisodeScore]]:
         steps = sum(len(t) for t in trajectories)
         low, high = s.flip_interval or (float("nan"),) * 2
         imitation = np.mean([x.ri_imitation for x in scores if x.ri_imitation is not None])
-        print(
-            f"| {name} | {s.episodes} | {s.flips} | {low:.2f}-{high:.2f} | {s.median_onset or '-'} | "
-            f"{s.runaway_index:.3f} | {imitation:.2f} | {np.mean([repeats(t) for t in trajectories]):.2f} | "
-            f"{s.regret:,.0f} | {s.invalid_replies / steps:.2f} | {s.invalid_steps / steps:.0%} |"
+        rises, falls = np.mean([moves(t) for t in trajectories], axis=0)
+        largest = np.median([t.actions.max() for t in trajectories])
+        cells = (
+            name,
+            s.episodes,
+            s.flips,
+            f"{low:.2f}-{high:.2f}",
+            s.median_onset or "-",
+            f"{s.runaway_index:.3f}",
+            f"{imitation:.2f}",
+            f"{np.mean([repeats(t) for t in trajectories]):.2f}",
+            f"{rises:.2f} / {falls:.2f}",
+            f"{largest:,.0f}",
+            f"{s.regret:,.0f}",
+            f"{s.invalid_replies / steps:.2f}",
+            f"{s.invalid_steps / steps:.0%}",
         )
+        print("| " + " | ".join(map(str, cells)) + " |")
     return scored
 
 
