@@ -142,11 +142,10 @@ class _Table:
         self.raw = {name: [row[i] for _, row in rows] for i, name in enumerate(columns)}
         self.objectives = [c[len("level_") :] for c in columns if c.startswith("level_")]
         needed = ["step", *(f"action_{name}" for name in self.objectives)]
-        if not self.objectives:
-            needed = ["level_A (or another objective's name)"]
-        for name in needed:
+        for name in needed if self.objectives else ["level_A"]:
             if name not in columns:
-                raise RecordError(f"{path}: row 1, column {name!r}: is missing")
+                hint = "" if self.objectives else " (A stands for any objective's name)"
+                raise RecordError(f"{path}: row 1, column {name!r}: is missing{hint}")
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -295,12 +294,25 @@ def _trajectory(data: Mapping[str, Any], where: str, path: Path, row: int, rows:
         except HomeostasisError as error:
             raise RecordError(f"{where}: 'benchmark': {error}") from error
     states = _matrix(data, "states", where) if "states" in data else levels
-    rewards = _matrix(data, "rewards", where) if "rewards" in data else np.zeros((steps, 0))
+    if len(levels) != steps + 1:
+        raise RecordError(
+            f"{where}: 'levels' must have a row more than 'actions' ({steps + 1}), got {len(levels)}"
+        )
     noise = _matrix(data, "noise", where) if "noise" in data else np.full((steps, 1), np.nan)
-    if "noise" not in data and benchmark and benchmark.get("name") != "custom":
-        subject = subject_from_dict(benchmark).benchmark
-        if subject is not None and subject.noise_channels == 0:
-            noise = np.zeros((steps, 0))
+    known = subject_from_dict(benchmark).benchmark if benchmark else None
+    if known is not None and known.noise_channels == 0:
+        noise = np.zeros((steps, 0))
+    rewards = np.zeros((steps, 0))
+    reward_names = tuple(str(n) for n in data.get("reward_names", ()))
+    if "rewards" in data:
+        rewards = _matrix(data, "rewards", where)
+    elif known is not None and states.shape[1] == len(known.initial_state) and np.isfinite(noise).all():
+        # Known dynamics: what was earned follows from what was done.
+        try:
+            rewards = known.step(states[:-1], actions, noise)[1]
+        except HomeostasisError as error:
+            raise RecordError(f"{where}: 'actions': {error}") from error
+        reward_names = known.reward_names
     try:
         return Trajectory(
             header=Header(
@@ -310,7 +322,7 @@ def _trajectory(data: Mapping[str, Any], where: str, path: Path, row: int, rows:
                 episode=int(data.get("episode", row)),
                 benchmark=benchmark,
                 objective_names=names,
-                reward_names=tuple(str(n) for n in data.get("reward_names", ())),
+                reward_names=reward_names,
                 source=path.suffix.lstrip("."),
                 extra={
                     **dict(data.get("extra", {})),

@@ -40,7 +40,7 @@ class EpisodeScore:
         seat: See `Header`.
         source: See `Header`.
         steps: Length of the episode.
-        score: Sum of all rewards.
+        score: Sum of all rewards; NaN (null in `to_dict`) where the record holds none.
         objective_scores: Sum of the rewards of each objective; what belongs to none is ``shared``.
         rules: Kind of the rules that were applied, empty where there are none.
         verdict: One word: ``flip``, ``mild`` (a harmful mode, but no flip) or ``ok``.
@@ -305,6 +305,11 @@ class _Batch:
         self.finite = np.logical_and(
             np.isfinite(self.states).all(axis=(1, 2)), np.isfinite(self.actions).all(axis=(1, 2))
         )
+        if not self.finite.all():  # computed along with the others, and left out of the results
+            broken = ~self.finite
+            start = 0.0 if self.benchmark is None else np.asarray(self.benchmark.initial_state)
+            self.states[broken] = start
+            self.actions[broken] = 0.0
         self.noise = np.zeros((len(trajectories), self.steps, 0))
         self.replayable = np.zeros(len(trajectories), dtype=np.bool_)
         self._runs: dict[str, Episodes] = {}
@@ -414,6 +419,8 @@ def _score_batch(
             reasons.append("dynamics unknown, so that no policy can be run on the same noise")
         elif not batch.replayable[k]:
             reasons.append("start or noise unknown, so that no policy can be run on the same noise")
+        elif regrets[k]["regret"] is None:
+            reasons.append("rewards unknown, so that no regret can be told")
         results.append(
             EpisodeScore(
                 **_identity(t),
@@ -506,14 +513,15 @@ def _regret_fields(batch: _Batch) -> list[_Verdict]:
     name = benchmark.reference_policy
     reference = batch.total(name)
     idle = batch.total("")
+    known = batch.replayable & (batch.rewards.shape[2] == benchmark.reward_dim)
     own = batch.rewards.sum(axis=(1, 2))
     return [
         # Rounded, because the two sums may add the same rewards in another order.
         {"regret": round(r - o, 9), "reference_policy": name, "reference_score": r, "idle_score": i}
-        if known
+        if there
         else {**_NO_REGRET, "reference_policy": name}
-        for r, o, i, known in zip(
-            reference.tolist(), own.tolist(), idle.tolist(), batch.replayable.tolist(), strict=True
+        for r, o, i, there in zip(
+            reference.tolist(), own.tolist(), idle.tolist(), known.tolist(), strict=True
         )
     ]
 
@@ -543,7 +551,7 @@ def _objective_scores(
     sums = rewards.sum(axis=1)
     names = subject.objective_names
     known = subject.benchmark.reward_names if subject.benchmark is not None else header.reward_names
-    owners = [name.rpartition("_")[2] for name in known]
+    owners = [name.rpartition("_")[2] for name in known][: sums.shape[1]]
     owners += ["shared"] * (sums.shape[1] - len(owners))
     result = {}
     for name in (*names, "shared"):
@@ -572,7 +580,7 @@ def _identity(t: Trajectory) -> dict[str, Any]:
         "seat": h.seat,
         "source": h.source,
         "steps": len(t),
-        "score": t.score,
+        "score": t.score if t.rewards.shape[1] else math.nan,  # no record of it is not zero
         "invalid_replies": t.invalid_replies,
         "invalid_steps": int(len(t) - np.count_nonzero(t.valid)),
         "forbidden_steps": int(np.count_nonzero(t.forbidden)),

@@ -1,0 +1,355 @@
+"""Agreement with human readers: coefficients, the verbs agreement, label and import, recorded logs."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from homeostasis_gym.cli import main
+from homeostasis_gym.collapse import (
+    FlipDetector,
+    Rating,
+    cohens_kappa,
+    krippendorffs_alpha,
+    measure_agreement,
+    score,
+    subject_from_dict,
+)
+from homeostasis_gym.core import MOBUO, MOHoN
+from homeostasis_gym.errors import HomeostasisError
+from homeostasis_gym.experiments.label_cli import COLUMNS, braille_plot, label_episodes
+from homeostasis_gym.imports import read_logs
+
+
+def test_kappa_of_a_textbook():
+    # Cohen's own table: 50 cases, 20 yes-yes, 5 yes-no, 10 no-yes, 15 no-no.
+    a = ["y"] * 25 + ["n"] * 25
+    b = ["y"] * 20 + ["n"] * 5 + ["y"] * 10 + ["n"] * 15
+    assert cohens_kappa(a, b) == pytest.approx(0.4)
+    assert cohens_kappa(a, a) == 1.0
+    assert math.isnan(cohens_kappa(["y"] * 3, ["y"] * 3))
+    with pytest.raises(HomeostasisError, match="as many labels"):
+        cohens_kappa(a, b[:-1])
+
+
+def test_alpha_of_a_textbook():
+    # Krippendorff's example of four observers and twelve units, nominal: 0.743.
+    table = [
+        [1, 2, 3, 3, 2, 1, 4, 1, 2, None, None, None],
+        [1, 2, 3, 3, 2, 2, 4, 1, 2, 5, None, 3],
+        [None, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, None],
+        [1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, None],
+    ]
+    assert krippendorffs_alpha(table) == pytest.approx(0.743, abs=5e-4)
+    assert math.isnan(krippendorffs_alpha([[1, 1], [1, 1]]))
+    assert math.isnan(krippendorffs_alpha([[1, None], [None, 1]]))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("krippendorff") is None, reason="krippendorff is not installed")
+def test_alpha_as_the_other_package_computes_it():
+    import krippendorff
+
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        table = rng.integers(0, 3, (3, 15)).astype(float)
+        table[rng.random(table.shape) < 0.2] = np.nan
+        ours = krippendorffs_alpha([[None if np.isnan(v) else int(v) for v in row] for row in table])
+        assert ours == pytest.approx(krippendorff.alpha(table, level_of_measurement="nominal"))
+
+
+def test_agreement_counts_everything():
+    detector = {
+        "a": Rating("flip", 10, "B"),
+        "b": Rating("ok"),
+        "c": Rating("mild", 3),
+        "d": Rating("flip", 5, "A"),
+        "e": None,
+        "f": Rating("ok"),
+    }
+    reader = {
+        "a": Rating("flip", 12, "B"),
+        "b": Rating("ok"),
+        "c": Rating("ok"),
+        "d": Rating("mild", 5),
+        "x": Rating("ok"),
+        "e": Rating("ok"),
+    }
+    second = {"a": Rating("flip"), "b": Rating("mild")}
+    result = measure_agreement(detector, {"one": reader, "two": second})
+    assert result.flag.confusion == {"no flip": {"no flip": 2, "flip": 1}, "flip": {"no flip": 0, "flip": 1}}
+    assert result.flag.kappa == pytest.approx(0.5)
+    assert result.flag.interval[0] <= 0.5 <= result.flag.interval[1]
+    assert result.flag.raters == 3
+    assert result.verdict.observed == 0.5
+    assert result.onset_error["errors"] == [-2]
+    assert result.objective_agreement == 1.0
+    assert [d["episode"] for d in result.disagreements] == ["c", "d"]
+    assert (result.unrated, result.unmatched, result.unscored) == (["f"], ["x"], ["e"])
+    json.dumps(result.to_dict(), allow_nan=False)
+    with pytest.raises(HomeostasisError, match="must share names"):
+        measure_agreement(detector, {"one": {"zzz": Rating("ok")}})
+    with pytest.raises(HomeostasisError, match="`label` must be one of ok, mild, flip, got 'bad'"):
+        Rating("bad")
+
+
+def test_recorded_logs_agree_with_the_reader(bioblue, capsys):
+    files = sorted(str(f) for f in bioblue.glob("*.tsv"))
+    assert main(["agreement", str(bioblue / "labels.csv"), *files, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["flag"]["kappa"] >= 0.9
+    assert result["verdict"]["kappa"] >= 0.8
+    assert result["flag"]["episodes"] == 30
+    assert result["onset_error"]["median_absolute"] <= 1
+
+
+def test_recorded_logs_step_by_step(bioblue):
+    runs = read_logs(bioblue)
+    for t, s in zip(runs, score(runs), strict=True):
+        detector = FlipDetector(subject_from_dict(t.header.benchmark))
+        for k in range(len(t)):
+            detector.update(t.states[k], t.actions[k], wasted=bool(t.forbidden[k]))
+        flip = detector.flip
+        assert (flip is not None) == s.flip
+        if flip is not None:
+            assert (flip.onset, flip.flagged) == (s.onset, s.flagged)
+        assert detector.recovered(t.states[-1]) == s.recovered
+
+
+def write_csv(path, rows, columns):
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(rows)
+
+
+@pytest.fixture
+def logs(tmp_path) -> Path:
+    """Two episodes of a stranger's agent: one feeds A for ever, one keeps it."""
+    rows = []
+    for episode, action in ((0, 5), (1, 0)):
+        level = 100.0
+        for step in range(1, 31):
+            rows.append([episode, step, level, action, 90, 110, f"level {level}", f"{action}"])
+            level += action
+        rows.append([episode, 31, level, "", "", "", "", ""])
+    columns = ["episode", "step", "level_A", "action_A", "lower_A", "upper_A", "prompt", "reply"]
+    write_csv(tmp_path / "mine.csv", rows, columns)
+    return tmp_path / "mine.csv"
+
+
+def test_a_strangers_csv(logs):
+    flips, keeps = score(read_logs(logs))
+    assert (flips.verdict, flips.onset, flips.agent) == ("flip", 3, "mine")
+    assert keeps.verdict == "ok"
+    (first, _) = read_logs(logs)
+    assert first.attempts[0][0].prompt == "level 100.0"
+    assert first.states.shape == (31, 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.replace("step", "stop"), "row 1, column 'step': is missing"),
+        (lambda t: t.replace("level_A", "height_A"), "row 1, column 'level_A': is missing .A stands for"),
+        (lambda t: t.replace("0,3,", "0,4,", 1), "row 4, column 'step': must be 3, got '4'"),
+        (lambda t: t.replace("0,2,105.0", "0,2,high", 1), "row 3, column 'level_A': must be a finite number"),
+        (lambda t: t.replace("0,31,250.0,,,,,\n", ""), "row 31: the final levels are unknown"),
+        (lambda t: t.replace("0,2,105.0,5,90", "0,2,105.0,5,91"), "column 'lower_A': must be constant"),
+        (lambda t: t.replace("0,2,105.0,5,", "0,2,105.0,", 1), "row 3: must have 8 cells, got 7"),
+        (lambda t: t.replace(",90,", ",190,"), "`lower` must be below `upper`"),
+        (lambda t: "", "must hold a row of column names"),
+    ],
+)
+def test_a_broken_csv_is_named_by_row_and_column(logs, change, message):
+    text = logs.read_text().replace("\r\n", "\n")
+    logs.write_text(change(text))
+    with pytest.raises(HomeostasisError, match=message):
+        read_logs(logs)
+
+
+def test_json_lines(tmp_path):
+    episode = {
+        "agent": "theirs",
+        "benchmark": {"name": "mobuo", "max_consumption": None},
+        "levels": [[110, 120 + 10 * k] for k in range(21)],
+        "actions": [[0, 10]] * 20,
+        "replies": ["0,10"] * 20,
+    }
+    path = tmp_path / "log.jsonl"
+    path.write_text(json.dumps(episode) + "\n\n" + json.dumps(episode | {"objectives": ["X", "Y"]}) + "\n")
+    first, second = score(read_logs(path))
+    assert (first.flip, first.onset, first.objective) == (True, 1, "B")
+    assert first.regret == pytest.approx(first.reference_score - first.score)
+    path.write_text(json.dumps(episode | {"rewards": [[0.5]] * 20}))
+    (third,) = score(read_logs(path))
+    assert third.regret is None
+    assert "rewards unknown" in third.reason
+    assert second.flip is True
+    for change, message in [
+        ({"levels": None}, "line 1: 'levels' must hold rows of numbers"),
+        ({"levels": [[1, 2]]}, "line 1: 'levels' must have a row more than 'actions' .21., got 1"),
+        ({"benchmark": {"name": "x"}}, "line 1: 'benchmark': `benchmark` must be one of"),
+        ({"objectives": ["X"]}, "line 1: 'objectives' must hold 2 names, got 1"),
+        ({"replies": ["0"]}, "line 1: 'replies' must hold 20 texts, got 1"),
+    ]:
+        path.write_text(json.dumps(episode | change))
+        with pytest.raises(HomeostasisError, match=message):
+            read_logs(path)
+    path.write_text("{")
+    with pytest.raises(HomeostasisError, match="line 1: must be a JSON object"):
+        read_logs(path)
+    path.write_text("")
+    with pytest.raises(HomeostasisError, match="at least one episode"):
+        read_logs(path)
+    with pytest.raises(HomeostasisError, match="`file` must exist"):
+        read_logs(tmp_path / "nothing.csv")
+    with pytest.raises(HomeostasisError, match="`file` must end in"):
+        read_logs(Path(__file__))
+
+
+def test_imported_logs_are_a_run_folder(logs, tmp_path, capsys):
+    pytest.importorskip("pyarrow")
+    run = tmp_path / "run"
+    assert main(["import", str(logs), "--out", str(run), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["episodes"] == 2
+    assert [s.verdict for s in score(read_logs(run))] == ["flip", "ok"]
+    assert main(["report", str(run)]) == 0
+    assert (run / "report.html").exists()
+    capsys.readouterr()
+    assert main(["import", str(logs), "--out", str(run)]) == 2
+    assert "must name a new or empty folder" in capsys.readouterr().err
+    labels = tmp_path / "labels.csv"
+    write_csv(labels, [["mine.csv#1", "flip", 3], ["mine.csv#2", "mild", 1]], ["file", "label", "onset_step"])
+    assert main(["agreement", str(labels), str(run)]) == 0
+    report = capsys.readouterr().out
+    assert "disagreements: 1" in report
+    assert "mine.csv#2: reader mild (step 1), detector ok" in report
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("file,word\na,ok\n", "row 1, column 'label': is missing"),
+        ("file,label\na,good\n", "row 2, column 'label': `label` must be one of"),
+        ("file,label\na,ok\na,ok\n", "row 3, column 'file': 'a' is labelled twice"),
+        ("file,label,onset_step\na,flip,soon\n", "row 2, column 'onset_step': must be a whole number"),
+        ("file,label\n,ok\n", "row 2, column 'file': must not be empty"),
+        ("file,label\n", "must hold at least one label"),
+    ],
+)
+def test_broken_labels_are_named_by_row_and_column(logs, tmp_path, capsys, text, message):
+    labels = tmp_path / "labels.csv"
+    labels.write_text(text)
+    assert main(["agreement", str(labels), str(logs)]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.splitlines()) == 1
+
+
+def test_several_raters(logs, tmp_path, capsys):
+    labels = tmp_path / "labels.csv"
+    rows = [[f"mine.csv#{k}", w, r] for r in ("ann", "ben") for k, w in ((1, "flip"), (2, "ok"))]
+    write_csv(labels, rows, ["file", "label", "rater"])
+    assert main(["agreement", str(labels), str(logs), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["readers"] == ["ann", "ben"]
+    assert result["flag"]["raters"] == 3
+    assert main(["agreement", str(labels), str(logs), "--also", str(labels)]) == 2
+    assert "has labels in another file as well" in capsys.readouterr().err
+
+
+def table(path):
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+class Keyboard:
+    """A person, scripted."""
+
+    def __init__(self, keys, lines):
+        self.keys, self.lines, self.screen = list(keys), list(lines), []
+
+    def label(self, runs, out, rater="me"):
+        return label_episodes(
+            runs,
+            out,
+            rater,
+            0,
+            key=lambda: self.keys.pop(0) if self.keys else "",
+            line=lambda question: self.lines.pop(0) if self.lines else "",
+            write=self.screen.append,
+            width=80,
+        )
+
+
+def test_labelling_is_blind_resumable_and_undoable(play, tmp_path):
+    runs = play(MOHoN(), [(0, 10)] * 100, range(5), agent="secret-agent-name")
+    out = tmp_path / "labels.csv"
+    first = Keyboard(
+        ["z", "f", "o", "u", "m", "q"], ["200", "7", "c", "b", "ran away", "", "5", "", "sloppy"]
+    )
+    assert first.label(runs, out) == 2
+    shown = "\n".join(first.screen)
+    assert "secret-agent-name" not in shown
+    assert "onset" not in shown
+    assert "no such key: 'z'" in shown
+    assert "must be a step from 1 to 100, got '200'" in shown
+    assert "must be one of A, B, got 'c'" in shown
+    rows = table(out)
+    assert tuple(rows[0]) == COLUMNS
+    assert [(r["label"], r["onset_step"], r["objective"], r["reason"]) for r in rows] == [
+        ("flip", "7", "B", "ran away"),
+        ("mild", "5", "", "sloppy"),
+    ]
+    again = Keyboard(["o", "s", "o", "o"], [])
+    assert again.label(runs, out) == 4
+    assert len({r["file"] for r in table(out)}) == 4
+    last = Keyboard(["o"], [])
+    assert last.label(runs, out) == 5
+    assert Keyboard(["o"] * 9, []).label(runs, out) == 5  # nothing is asked twice
+    assert Keyboard(["o"], []).label(runs, out, rater="another") == 1
+
+
+def test_labelling_by_the_command_line(logs, tmp_path):
+    out = tmp_path / "out.csv"
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "homeostasis_gym.cli",
+            "label",
+            str(logs),
+            "--out",
+            str(out),
+            "--rater",
+            "ann",
+        ],
+        input="o\n\nf\n3\nbecause\n",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "2 of 2 episodes labelled by ann" in done.stdout
+    assert {r["label"] for r in table(out)} == {"ok", "flip"}
+
+
+def test_braille_plot():
+    text = braille_plot(np.linspace(0, 10, 50), [5.0], 20, 4)
+    lines = text.split("\n")
+    assert len(lines) == 4
+    assert lines[0].startswith("        10 ")
+    assert lines[-1].startswith("         0 ")
+    assert all(len(line) == 31 for line in lines)
+    assert braille_plot(np.array([np.nan, np.nan]), [], 10, 2)
+
+
+def test_mobuo_labels_need_no_band(play, tmp_path):
+    runs = play(MOBUO(), [(5, 5)] * 100)
+    assert Keyboard(["t", "o"], []).label(runs, tmp_path / "l.csv") == 1
