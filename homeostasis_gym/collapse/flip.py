@@ -61,7 +61,7 @@ def _find_flips(
                 if flagged[k] > 0 and t + 1 >= flagged[k]:
                     break  # an earlier objective was flagged no later
                 before = count
-                count, gap = count_step(count, gap, weights[k, t, i], releases[k, t, i], patience)
+                count, gap = count_step(count, gap, int(weights[k, t, i]), releases[k, t, i], patience)
                 if before == 0 and count > 0:
                     first = t + 1
                 if count > limit:
@@ -142,7 +142,7 @@ def _running_counts(
         for i in range(objectives):
             count, gap = 0, 0
             for t in range(steps):
-                count, gap = count_step(count, gap, weights[k, t, i], releases[k, t, i], patience)
+                count, gap = count_step(count, gap, int(weights[k, t, i]), releases[k, t, i], patience)
                 counts[k, t, i] = count
 
 

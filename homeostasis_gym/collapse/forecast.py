@@ -280,5 +280,5 @@ def _sklearn() -> tuple[Any, Any, Any, Any]:
     try:
         from sklearn import linear_model, metrics, pipeline, preprocessing
     except ImportError as error:
-        raise MissingExtraError("scikit-learn", "pip install 'homeostasis-gym[report]'") from error
+        raise MissingExtraError("scikit-learn", "pip install scikit-learn") from error
     return linear_model, metrics, pipeline, preprocessing

@@ -358,7 +358,7 @@ def _find_spans(
             for t in range(steps + 1):
                 before = count
                 if t < steps:
-                    count, gap = count_step(count, gap, weights[k, t, i], releases[k, t, i], patience)
+                    count, gap = count_step(count, gap, int(weights[k, t, i]), releases[k, t, i], patience)
                 else:
                     count = 0
                 if before > 0 and count == 0 and before >= least:
