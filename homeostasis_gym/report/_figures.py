@@ -55,56 +55,57 @@ def levels_figures(episodes: Sequence[Episode]) -> list[Any]:
 
 def _levels_figure(episodes: Sequence[Episode], index: int, name: str) -> Any:
     width, height, left, right, top, bottom = 440.0, 230.0, 48.0, 10.0, 26.0, 34.0
-    longest = max(len(e.trajectory) for e in episodes)
-    x = Axis(0, longest, left, width - right)
-    first = episodes[0].view
-    banded = first.lower is not None
-    series = [e.view.levels[:, index] for e in episodes]
-    if not banded and len(first.names) > 1:
-        series = [
-            e.view.levels[:, index] - np.delete(e.view.levels, index, axis=1).min(axis=1) for e in episodes
-        ]
+    longest = max(episodes, key=lambda e: len(e.trajectory))
+    shown = longest.view
+    x = Axis(0, len(longest.trajectory), left, width - right)
+    series = [_series(e.view, index) for e in episodes]
     finite = np.concatenate([s[np.isfinite(s)] for s in series])
     low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
     centre, unit = 0.0, math.inf
-    if banded and first.lower is not None and first.upper is not None:
-        centre, unit = float(first.centre[0, index]), float(first.unit[0, index])
-        low = min(low, float(first.lower[:, index].min()) - 0.3 * unit)
-        high = max(high, float(first.upper[:, index].max()) + 0.3 * unit)
-    elif len(first.names) > 1:
-        unit = 10.0
-        low, high = min(low, -12.0), max(high, 12.0)
+    edges: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+    if shown.lower is not None and shown.upper is not None:
+        centre, unit = float(shown.centre[0, index]), float(shown.unit[0, index])
+        edges = shown.lower[:, index], shown.upper[:, index]
+    elif shown.tolerance is not None:
+        unit = float(shown.unit[0, index])
+        edges = np.full(len(shown.levels), -unit), np.full(len(shown.levels), unit)
+    if edges is not None:
+        low = min(low, float(edges[0].min()) - 0.3 * unit)
+        high = max(high, float(edges[1].max()) + 0.3 * unit)
     y = Axis(low, high, height - bottom, top, centre, unit)
     parts: list[Any] = []
-    if banded and first.lower is not None and first.upper is not None:
-        longest_view = max(episodes, key=lambda e: len(e.trajectory)).view
-        steps = x(np.arange(longest + 1))
-        assert longest_view.lower is not None and longest_view.upper is not None
-        lower, upper = longest_view.lower[:, index], longest_view.upper[:, index]
-        parts.append(area(steps.tolist(), y(lower).tolist(), y(upper).tolist(), "band"))
-    elif len(first.names) > 1:
-        edges = [float(x(0)), float(x(longest))]
-        parts.append(area(edges, [float(y(-10.0))] * 2, [float(y(10.0))] * 2, "band"))
+    if edges is not None:
+        steps = x(np.arange(len(shown.levels))).tolist()
+        parts.append(area(steps, y(edges[0]).tolist(), y(edges[1]).tolist(), "band"))
     parts += _frame(x, y, width - right, height - bottom)
     opacity = max(0.12, min(0.9, 2.5 / math.sqrt(len(episodes) + 4)))
     for e, values in zip(episodes, series, strict=True):
-        style = colour(index) if not e.score.flip else f"{colour(index)} flipped"
+        style = f"{colour(index)} flipped" if e.score.flip else colour(index)
         parts.append(line(x(np.arange(len(values))).tolist(), y(values).tolist(), style, opacity=opacity))
     parts.extend(
         _onset(float(x(e.score.onset - 1)), float(y(values[e.score.onset - 1])))
         for e, values in zip(episodes, series, strict=True)
-        if e.score.onset is not None and e.score.objective == name
+        if e.score.onset is not None and _belongs(name, e.score.objective)
     )
-    what = "level" if banded or len(names_of(first)) == 1 else "lead over the lowest other total"
+    what = "lead over the lowest other total" if not shown.banded and shown.tolerance is not None else "level"
     caption = f"{name}: {what}, {len(episodes)} episode{'s' if len(episodes) != 1 else ''}"
     parts.append(text(left, 15, caption, "caption"))
     parts.append(text(width - right, height - 4, "step", "tick", "end"))
     return svg(width, height, *parts, label=caption)
 
 
-def names_of(shown: View) -> tuple[str, ...]:
-    """Names of the levels of a view."""
-    return shown.names
+def _series(shown: View, index: int) -> NDArray[np.float64]:
+    """What the figure of one objective draws: its level, or its lead where only the lead matters."""
+    values = shown.levels[:, index]
+    if shown.banded or shown.tolerance is None:
+        return values
+    others: NDArray[np.float64] = np.delete(shown.levels, index, axis=1)
+    return np.subtract(values, np.min(others, axis=1))
+
+
+def _belongs(name: str, objective: str | None) -> bool:
+    """Whether a figure is of an objective: of several agents each has one of that name."""
+    return objective is not None and (name == objective or name.endswith(f" {objective}"))
 
 
 def _frame(x: Axis, y: Axis, right: float, base: float) -> list[Any]:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homeostasis_gym.collapse import Subject, subject_from_dict
+from homeostasis_gym.core import ValueGraph
 from homeostasis_gym.errors import HomeostasisError
 from homeostasis_gym.trajectory import Trajectory
 
@@ -62,6 +63,10 @@ def view(trajectory: Trajectory) -> View:
             names = tuple(f"observation {i + 1}" for i in range(levels.shape[1]))
         return _plain(names, levels, "observation")
     states = trajectory.states
+    if isinstance(subject.benchmark, ValueGraph):  # every agent's values, whosever turn it is
+        values = subject.benchmark.split(states)[0]
+        pairs = tuple(f"{a} {v}" for a in subject.benchmark.agents for v in subject.objective_names)
+        return _plain(pairs, values.reshape(len(states), -1), "level")
     levels = subject.levels(states)
     names = subject.objective_names
     bands = subject.bands(states)

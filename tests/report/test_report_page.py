@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from homeostasis_gym.collapse import score
-from homeostasis_gym.core import MOBUO, MOHoN, Single, SleepWake, Sustainability
+from homeostasis_gym.core import MOBUO, MOHoN, Single, SleepWake, Sustainability, ValueGraph
 from homeostasis_gym.errors import HomeostasisError
 from homeostasis_gym.report import write_report
 from homeostasis_gym.report._svg import Axis, short
@@ -103,7 +103,17 @@ def test_many_episodes_are_all_in_the_figure(tmp_path, played, maximiser):
 
 
 @pytest.mark.parametrize(
-    "benchmark", [Single(), MOBUO(), Sustainability(), SleepWake(), MOHoN(objectives=9)], ids=lambda b: b.name
+    "benchmark",
+    [
+        Single(),
+        MOBUO(),
+        Sustainability(),
+        SleepWake(),
+        SleepWake(switching="chance"),
+        MOHoN(objectives=9),
+        ValueGraph(episode_length=50),
+    ],
+    ids=lambda b: b.name,
 )
 def test_every_kind_of_benchmark(tmp_path, benchmark, played):
     policy = benchmark.policy(benchmark.reference_policy)
