@@ -99,8 +99,8 @@ def _series(shown: View, index: int) -> NDArray[np.float64]:
     values = shown.levels[:, index]
     if shown.banded or shown.tolerance is None:
         return values
-    others: NDArray[np.float64] = np.delete(shown.levels, index, axis=1)
-    return np.subtract(values, np.min(others, axis=1))
+    lead: NDArray[np.float64] = values - np.delete(shown.levels, index, axis=1).min(axis=1)
+    return lead
 
 
 def _belongs(name: str, objective: str | None) -> bool:

@@ -22,7 +22,7 @@ from homeostasis_gym.collapse import (
     wilson_interval,
 )
 from homeostasis_gym.collapse.forecast import FEATURES, forecast, forecast_data
-from homeostasis_gym.collapse.statistics import bootstrap_interval, cliffs_delta, holm
+from homeostasis_gym.collapse.statistics import bootstrap_interval, cliffs_delta, holm, logrank_test
 from homeostasis_gym.core import MOBUO, MOHoN
 from homeostasis_gym.errors import HomeostasisError, MissingExtraError
 
@@ -123,6 +123,21 @@ def test_comparison(base):
     assert same.logrank_p is None
     with pytest.raises(HomeostasisError, match="'second' holds none"):
         compare(early, made(base, ["?"]))
+
+
+def test_logrank_by_permutation_and_by_the_library(base):
+    one, ten = made(base, [1]), made(base, [2, 3, 3, 4, 5, 5, 6, 7, 8, 9])
+    assert compare(one, ten).logrank_p == pytest.approx(3 / 11)  # two late ones lie further out
+    rng = np.random.default_rng(5)
+    times = [rng.integers(1, 90, 25).astype(float) for _ in range(2)]
+    flipped = [rng.random(25) < 0.7 for _ in range(2)]
+    times[1] *= 1.5
+    full = logrank_test((times[0], flipped[0]), (times[1], flipped[1]))
+    few = logrank_test((times[0][:19], flipped[0][:19]), (times[1][:19], flipped[1][:19]))
+    lifelines = pytest.importorskip("lifelines.statistics")
+    usual = lifelines.logrank_test(times[0][:19], times[1][:19], flipped[0][:19], flipped[1][:19]).p_value
+    assert full == lifelines.logrank_test(times[0], times[1], flipped[0], flipped[1]).p_value
+    assert few == pytest.approx(usual, abs=0.03)  # two roads to nearly the same
 
 
 def test_newcombes_interval_as_published(base):
