@@ -413,13 +413,15 @@ def _score_batch(
         reasons = []
         if subject.rules is None:
             reasons.append(f"no rules for {subject.name}")
+        elif rules is None:
+            reasons.append("an episode without a step")
         if not batch.finite[k]:
             reasons.append("states or actions that are not finite")
         elif batch.benchmark is None:
             reasons.append("dynamics unknown, so that no policy can be run on the same noise")
         elif not batch.replayable[k]:
             reasons.append("start or noise unknown, so that no policy can be run on the same noise")
-        elif regrets[k]["regret"] is None:
+        elif regrets[k]["regret"] is None and batch.steps:
             reasons.append("rewards unknown, so that no regret can be told")
         results.append(
             EpisodeScore(
@@ -513,7 +515,7 @@ def _regret_fields(batch: _Batch) -> list[_Verdict]:
     name = benchmark.reference_policy
     reference = batch.total(name)
     idle = batch.total("")
-    known = batch.replayable & (batch.rewards.shape[2] == benchmark.reward_dim)
+    known = batch.replayable & (batch.rewards.shape[2] == benchmark.reward_dim) & (batch.steps > 0)
     own = batch.rewards.sum(axis=(1, 2))
     return [
         # Rounded, because the two sums may add the same rewards in another order.

@@ -81,7 +81,8 @@ def _action_names(episode: Episode) -> list[str]:
 
 def _numbers(array: NDArray[Any]) -> list[Any]:
     """Rows of numbers, whole ones without a point and others short; not finite ones as null."""
-    rows = np.asarray(array, dtype=np.float64).reshape(len(array), -1).tolist()
+    values = np.asarray(array, dtype=np.float64)
+    rows = values.tolist() if values.ndim == 2 else values[:, np.newaxis].tolist()
     return [[_number(value) for value in row] for row in rows]
 
 

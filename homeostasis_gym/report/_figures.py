@@ -47,10 +47,14 @@ def levels_figures(episodes: Sequence[Episode]) -> list[Any]:
     """One figure per objective: the level in every episode, its band, every onset.
 
     Args:
-        episodes: Episodes of one agent, all with the same objectives.
+        episodes: Episodes of one agent; those that show other things get figures of their own.
     """
-    names = episodes[0].view.names
-    return [_levels_figure(episodes, i, name) for i, name in enumerate(names)]
+    alike: dict[tuple[tuple[str, ...], str], list[Episode]] = {}
+    for episode in episodes:
+        alike.setdefault((episode.view.names, episode.view.meaning), []).append(episode)
+    return [
+        _levels_figure(group, i, name) for (names, _), group in alike.items() for i, name in enumerate(names)
+    ]
 
 
 def _levels_figure(episodes: Sequence[Episode], index: int, name: str) -> Any:

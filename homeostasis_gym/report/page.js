@@ -146,6 +146,7 @@ function draw(e) {
 function select(wanted) {
   const e = shown;
   const count = e.actions.length;
+  if (count === 0) return; // an episode that ended before its first step
   step = Math.min(count, Math.max(1, wanted));
   const svg = plot.firstElementChild;
   const at = svg.place(step).toFixed(1);

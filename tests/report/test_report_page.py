@@ -131,6 +131,25 @@ def test_unscored_and_unknown_are_told(tmp_path, played, maximiser):
         assert not re.search(r"[>,\[:]\s*(nan|NaN|Infinity)\b", text)
 
 
+def test_records_of_any_shape(tmp_path, played, maximiser):
+    """One agent in several environments, too short ones, and ones that are not ours."""
+    (t,) = played(MOHoN(), maximiser, "x", count=1)
+    empty = {n: getattr(t, n)[:0] for n in ("actions", "rewards", "noise", "valid", "forbidden", "seconds")}
+    never = replace(t, observations=t.observations[:1], states=t.states[:1], attempts=(), **empty)
+    alien = replace(
+        t,
+        header=replace(t.header, benchmark={}, objective_names=()),
+        observations=np.zeros((101, 4)),
+        actions=np.zeros(100, dtype=np.int64),
+        noise=np.zeros((100, 0)),
+    )
+    runs = [t, never, alien, *played(MOBUO(), maximiser, "x", count=1)]
+    scores = score(runs)
+    assert [s.flip for s in scores] == [True, None, None, True]
+    assert "without a step" in scores[1].reason
+    assert read(write_report(tmp_path, {}, runs, scores)).loaded == []
+
+
 def test_wrong_input_is_named(tmp_path, compared):
     runs = compared
     with pytest.raises(HomeostasisError, match="at least one episode"):
