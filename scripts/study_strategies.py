@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from homeostasis_gym.core import schedules
-from homeostasis_gym.core.value_graph import CollapseRule, outcomes, reference, tie_bytes
+from homeostasis_gym.core.value_graph import CollapseRule, outcomes, reference
 from homeostasis_gym.experiments.alice_bob import Summary, available_threads, summarize
 from homeostasis_gym.experiments.alice_bob_figures import figure, save_both, value_colours
 
@@ -53,7 +53,6 @@ def main() -> None:
 
     seeds = np.arange(arguments.seeds)
     turns = schedules.random(seeds, arguments.steps)
-    ties = tie_bytes(seeds, arguments.steps)
     rule = CollapseRule(hold=arguments.hold)
     found: dict[tuple[str, float], Summary] = {}
     levels: dict[tuple[str, float], float] = {}
@@ -61,7 +60,7 @@ def main() -> None:
     for strategy in STRATEGIES:
         for rate in arguments.rates:
             params = reference(rate=rate, rebalancing=strategy)
-            result = outcomes(params, turns, seeds, rule=rule, ties=ties, threads=arguments.threads)
+            result = outcomes(params, turns, seeds, rule=rule, threads=arguments.threads)
             found[strategy, rate] = summarize(params, result)
             levels[strategy, rate] = float(np.median(result.final_values.min(axis=(1, 2))))
     print(f"{len(found)} ensembles in {time.perf_counter() - started:.0f} s; collapse: {rule}\n")

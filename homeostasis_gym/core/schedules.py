@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from homeostasis_gym.core.mersenne import choices, seed_row
 from homeostasis_gym.errors import HomeostasisError, UnknownNameError
 
 __all__ = [
@@ -35,8 +36,8 @@ Schedule = NDArray[np.int8]
 def random(seeds: ArrayLike, steps: int, agents: int = 2) -> Schedule:
     """Everybody equally likely at each step: the reference's own stream for a seed.
 
-    Entry for entry what ``random.Random(seed).choice(range(agents))`` gives, taken from the same
-    Mersenne Twister through NumPy, which is many times faster.
+    Entry for entry what ``random.Random(seed).choice(range(agents))`` gives; see
+    `homeostasis_gym.core.mersenne`.
 
     Args:
         seeds: Seed of every schedule, at least 0. ``(...)``.
@@ -47,40 +48,13 @@ def random(seeds: ArrayLike, steps: int, agents: int = 2) -> Schedule:
         ``(..., steps)``.
     """
     _check(steps, agents)
-    seeds = np.asarray(seeds)
-    out = np.empty((*seeds.shape, steps), dtype=np.int8)
-    # choice takes the top bits of each word and draws again while they name nobody.
-    bits = agents.bit_length()
-    spare = int(steps * 2**bits / agents * 1.1) + 64
-    for row, seed in zip(out.reshape(-1, steps), seeds.reshape(-1).tolist(), strict=True):
-        if seed < 0:
-            raise HomeostasisError(f"`seeds` must be at least 0, got {seed}")
-        stream = np.random.RandomState(_words_of(seed))
-        filled = 0
-        while filled < steps:
-            words = np.frombuffer(stream.bytes(4 * spare), dtype="<u4") >> (32 - bits)
-            found = words[words < agents][: steps - filled]
-            row[filled : filled + len(found)] = found
-            filled += len(found)
-    return out
-
-
-def _words_of(seed: int) -> list[int]:
-    """A seed cut into 32-bit words, lowest first, as Python's generator is seeded with it.
-
-    A list and no array: NumPy takes an array of one word for a plain number, and seeds differently.
-    """
-    words = [seed & 0xFFFFFFFF]
-    while seed := seed >> 32:
-        words.append(seed & 0xFFFFFFFF)
-    return words
+    return choices(seeds, steps, agents)
 
 
 def fast_random(seeds: ArrayLike, steps: int, agents: int = 2) -> Schedule:
     """Everybody equally likely at each step, from a counter-based generator (Philox) per seed.
 
-    Several times faster than `random`, with other draws; for ensembles that need not repeat the
-    published ones.
+    Other draws than those of `random`, to show that a result does not hang on the generator.
 
     Args:
         seeds: Seed of every schedule, at least 0. ``(...)``.
@@ -93,7 +67,7 @@ def fast_random(seeds: ArrayLike, steps: int, agents: int = 2) -> Schedule:
     _check(steps, agents)
     seeds = np.asarray(seeds)
     out = np.empty((*seeds.shape, steps), dtype=np.int8)
-    for row, seed in zip(out.reshape(-1, steps), seeds.reshape(-1).tolist(), strict=True):
+    for row, seed in zip(out.reshape(-1, steps), seed_row(seeds, 2**63).tolist(), strict=True):
         generator = np.random.Generator(np.random.Philox(key=[seed, 0]))
         row[:] = generator.integers(agents, size=steps, dtype=np.int8)
     return out
@@ -137,7 +111,7 @@ def equal_totals(seeds: ArrayLike, steps: int, agents: int = 2) -> Schedule:
     """Exactly equal totals in random order.
 
     Args:
-        seeds: Seed of every schedule. ``(...)``.
+        seeds: Seed of every schedule, at least 0. ``(...)``.
         steps: Length, a multiple of `agents`.
         agents: Number of agents.
 
@@ -149,7 +123,7 @@ def equal_totals(seeds: ArrayLike, steps: int, agents: int = 2) -> Schedule:
         raise HomeostasisError(f"`steps` must be a multiple of {agents} agents, got {steps}")
     seeds = np.asarray(seeds)
     out = np.empty((*seeds.shape, steps), dtype=np.int8)
-    for row, seed in zip(out.reshape(-1, steps), seeds.reshape(-1).tolist(), strict=True):
+    for row, seed in zip(out.reshape(-1, steps), seed_row(seeds, 2**63).tolist(), strict=True):
         row[:] = np.arange(steps) % agents
         np.random.Generator(np.random.Philox(key=[seed, 2])).shuffle(row)
     return out

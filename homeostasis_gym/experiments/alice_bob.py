@@ -22,7 +22,6 @@ from homeostasis_gym.core.value_graph import (
     Outcomes,
     ValueGraphParams,
     outcomes,
-    tie_bytes,
     with_parameter,
 )
 from homeostasis_gym.errors import HomeostasisError, MissingExtraError, UnknownNameError
@@ -40,6 +39,10 @@ __all__ = [
     "summarize",
     "survival",
 ]
+
+
+# Runs of a phase map's cell that are held at the same time.
+_CHUNK = 16384
 
 
 def available_threads() -> int:
@@ -108,6 +111,10 @@ class Ensemble:
     rule: CollapseRule = field(default_factory=CollapseRule)
 
     def __post_init__(self) -> None:
+        for name in ("seeds", "first_seed", "steps"):
+            number = getattr(self, name)
+            if isinstance(number, bool) or not isinstance(number, (int, np.integer)):
+                raise HomeostasisError(f"`{name}` must be a whole number, got {number!r}")
         if self.seeds < 1:
             raise HomeostasisError(f"`seeds` must be at least 1, got {self.seeds}")
         if self.first_seed < 0 or self.first_seed + self.seeds > 2**32:
@@ -407,7 +414,8 @@ class PhaseMap:
 def phase_map(ensemble: Ensemble, x: Axis, y: Axis, threads: int = 1) -> PhaseMap:
     """Repeat an ensemble over a grid, every cell with the same seeds.
 
-    Only counts and median onsets are kept. Threads share the cells; each runs on a core of its own.
+    Only counts and median onsets are kept, and a cell's runs are done some thousands at a time, so that
+    memory does not grow with them. Threads share the cells; each runs on a core of its own.
 
     Args:
         ensemble: What every cell repeats.
@@ -427,11 +435,6 @@ def phase_map(ensemble: Ensemble, x: Axis, y: Axis, threads: int = 1) -> PhaseMa
         for i, b in enumerate(y.points)
         for j, a in enumerate(x.points)
     ]
-    # The turns and the ties are the same in every cell, unless the grid varies the schedule.
-    ties = tie_bytes(ensemble.all_seeds, ensemble.steps)
-    turns: NDArray[np.int8] | None = None
-    if not any(axis.name.startswith("schedule.") for axis in (x, y)):
-        turns = ensemble.source()(ensemble.all_seeds)
     shape = (len(y.points), len(x.points))
     one_sided = np.zeros(shape, dtype=np.int64)
     everyone = np.zeros(shape, dtype=np.int64)
@@ -439,22 +442,20 @@ def phase_map(ensemble: Ensemble, x: Axis, y: Axis, threads: int = 1) -> PhaseMa
 
     def run(cell: tuple[int, int, Ensemble]) -> None:
         i, j, own = cell
-        result = outcomes(
-            own.params,
-            own.source() if turns is None else turns,
-            own.all_seeds,
-            rule=own.rule,
-            ties=ties,
-        )
-        first = result.agent_onset()
-        count = np.count_nonzero(first, axis=1)
         agents = len(own.params.agents)
-        one_sided[i, j] = np.count_nonzero((count > 0) & (count < agents))
-        everyone[i, j] = np.count_nonzero(count == agents)
-        if count.any():
-            never = np.iinfo(np.int32).max
-            begun = np.where(first == 0, never, first).min(axis=1)
-            onset[i, j] = np.median(begun[begun < never])
+        # How many runs began to collapse at each step: a cell's runs need not be kept for the median.
+        begun = np.zeros(own.steps + 1, dtype=np.int64)
+        seeds = own.all_seeds
+        for first in range(0, len(seeds), _CHUNK):
+            result = outcomes(own.params, own.source(), seeds[first : first + _CHUNK], rule=own.rule)
+            found = result.agent_onset()
+            count = np.count_nonzero(found, axis=1)
+            one_sided[i, j] += np.count_nonzero((count > 0) & (count < agents))
+            everyone[i, j] += np.count_nonzero(count == agents)
+            earliest = np.where(found == 0, own.steps + 1, found).min(axis=1)
+            begun += np.bincount(earliest[count > 0], minlength=own.steps + 1)
+        if begun.any():
+            onset[i, j] = _median(begun)
 
     if threads == 1:
         for cell in cells:
@@ -465,3 +466,10 @@ def phase_map(ensemble: Ensemble, x: Axis, y: Axis, threads: int = 1) -> PhaseMa
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(run, cells[1:]))
     return PhaseMap(ensemble, x, y, one_sided, everyone, onset)
+
+
+def _median(counts: NDArray[np.int64]) -> float:
+    """Median of whole numbers, given how often each occurs."""
+    upto = np.cumsum(counts)
+    low, high = (int(upto[-1]) - 1) // 2, int(upto[-1]) // 2
+    return float(np.searchsorted(upto, low, side="right") + np.searchsorted(upto, high, side="right")) / 2

@@ -540,7 +540,7 @@ def test_arguments_that_are_refused():
         interact(reference(), np.zeros((4, 2, 3)), np.zeros((2, 3)))
     with pytest.raises(HomeostasisError, match="`threads` must be at least 1, got 0"):
         outcomes(reference(), [0, 1], [0], threads=0)
-    with pytest.raises(HomeostasisError, match="collapse `hold` must be at least 1, got 0"):
+    with pytest.raises(HomeostasisError, match="collapse `hold` must be a whole number, at least 1, got 0"):
         CollapseRule(hold=0)
     with pytest.raises(UnknownNameError, match="collapse `rule` must be one of negative, decline"):
         CollapseRule("sad")
@@ -612,3 +612,53 @@ def test_import_needs_neither_numba_nor_gymnasium():
         "assert 'numba' not in sys.modules and 'pettingzoo' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_runs_with_more_ties_than_bytes_at_first_begin_again():
+    """Corrections below the tolerance leave every step tied; the recorded run has all bytes from the start."""
+    params = reference(rate=0.0, max_step=1e-8)
+    for changes in ({}, {"rebalancing": "random"}, {"noise": 0.01}):
+        own = replace(params, **changes)
+        seeds = np.arange(300)
+        turns = schedules.random(seeds, 400)
+        whole = simulate(own, turns, seeds=seeds)
+        if not changes:
+            assert (whole.tied == 3).all()
+        result = outcomes(own, turns, seeds)
+        np.testing.assert_array_equal(result.final_values, whole.values[:, -1])
+
+
+def test_a_decline_needs_a_peak_above_zero():
+    rule = CollapseRule("decline", 0.5, hold=1)
+    sinking = reference(initial=-1.0, rate=0.0, max_step=0.0, decay="multiplicative", decay_rate=0.01)
+    assert not outcomes(sinking, schedules.alternating(50), [0], rule=rule).onset.any()
+    falling = replace(sinking, initial=1.0)
+    assert (outcomes(falling, schedules.alternating(80), [0], rule=rule).onset == 69).all()
+    for level in (0.0, -0.1, 1.01):
+        with pytest.raises(HomeostasisError, match="collapse `level` must be a share above 0"):
+            CollapseRule("decline", level)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((np.zeros((3, 40), dtype=int), [0, 1]), r"`schedule` must have one row per seed \(2\), got 3 rows"),
+        ((lambda seeds: np.zeros((3, 40), dtype=int), [0, 1]), "`schedule` must give one row per seed"),
+        (
+            (np.zeros(10, dtype=int), [0]),
+            "`schedule` must have at least the 20 steps that `rule` holds, got 10",
+        ),
+        ((np.zeros(40, dtype=int), [-1]), r"`seeds` must be at least 0 and below 2\*\*32, got -1"),
+        ((np.zeros(40, dtype=int), [0.5]), "`seeds` must be whole numbers, got 0.5"),
+        ((np.zeros((1, 1, 40), dtype=int), [0]), r"`schedule` must be \(runs, steps\) or \(steps,\)"),
+    ],
+)
+def test_ensembles_that_are_refused(arguments, message):
+    with pytest.raises(HomeostasisError, match=message):
+        outcomes(reference(), *arguments)
+
+
+@pytest.mark.parametrize("hold", [0, 2.5, True, "3"])
+def test_holds_that_are_refused(hold):
+    with pytest.raises(HomeostasisError, match="collapse `hold` must be a whole number, at least 1"):
+        CollapseRule(hold=hold)

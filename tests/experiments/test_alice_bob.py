@@ -215,7 +215,7 @@ def test_verb_draws_survival(tmp_path, capsys):
         (("--set", "speed=1"), "parameter must be one of rate"),
         (("--rebalancing", "wishful"), "`rebalancing` must be one of none"),
         (("--seeds", "0"), "`seeds` must be at least 1, got 0"),
-        (("--hold", "0"), "collapse `hold` must be at least 1, got 0"),
+        (("--hold", "0"), "collapse `hold` must be a whole number, at least 1, got 0"),
         (("--threads", "0"), "`threads` must be at least 1, got 0"),
         (("--grid", "rate=1,2", "--grid", "target=1,2", "--survival"), "`--survival` shows one ensemble"),
     ],

@@ -522,7 +522,7 @@ def _watch(
     else:
         for i in range(x.size):
             top[i] = max(top[i], x[i])
-            run[i] = run[i] + 1 if x[i] < (1.0 - level) * top[i] else 0
+            run[i] = run[i] + 1 if (top[i] > 0.0 and x[i] < (1.0 - level) * top[i]) else 0
     begun = t + 2 - hold
     for i in range(x.size):
         first[i] = begun if (first[i] == 0 and run[i] >= hold) else first[i]
@@ -713,6 +713,7 @@ def outcome_kernel(
     rule: int,
     level: float,
     hold: int,
+    cursor: Ints,
     onset: NDArray[np.int32],
 ) -> None:
     """Advance the runs and keep only when each value collapsed, and the final state.
@@ -727,6 +728,8 @@ def outcome_kernel(
         rule: Code of the collapse rule.
         level: Its level: the threshold, or the fraction of the peak that must be lost.
         hold: For how many steps in a row it must hold.
+        cursor: Place in each run's random bytes; past their end the run needs more. ``(runs,)``;
+            overwritten.
         onset: First step (from 1) of each value's collapse, 0 for never. Like `v`; zeros on entry.
     """
     n_agents, n_values, n_runs = v.shape
@@ -745,7 +748,6 @@ def outcome_kernel(
     score = np.empty(n_values)
     turns = np.zeros((n_agents, n_runs), dtype=np.int64)
     memory = np.zeros_like(v)
-    cursor = np.zeros(n_runs, dtype=np.int64)
     picks = np.empty(0, dtype=np.int8)
     index = np.empty(n_runs, dtype=np.int8)
     tied = np.empty(n_runs, dtype=np.int8)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from homeostasis_gym.core.mersenne import low_bytes, seed_row
 from homeostasis_gym.core.value_graph.kernels import (
     BLOCK,
     RULES,
@@ -43,6 +44,8 @@ ScheduleSource = NDArray[np.int8] | Callable[[NDArray[np.int64]], NDArray[np.int
 # A tie takes 1 to 2 bytes on average; a run in which every step is tied must not come to the end.
 _TIE_BYTES_PER_STEP = 4
 _TIE_BYTES_SPARE = 64
+# Most runs have one or two ties: an ensemble begins with so many bytes, and repeats the runs that want more.
+_TIE_BYTES_AT_FIRST = 64
 
 
 class Simulation(NamedTuple):
@@ -75,8 +78,9 @@ class CollapseRule:
     """When a value counts as collapsed. Every reported rate names the rule that it used.
 
     Attributes:
-        rule: ``negative``: the level is below `level`. ``decline``: the level has lost the share
-            `level` of the greatest level that it has had so far in the run.
+        rule: ``negative``: the level is below `level`. ``decline``: the level has lost more
+            than the share `level`, above 0 and at most 1, of the greatest level that it has had so far in
+            the run; while that is not above 0 there is nothing to lose.
         level: See `rule`; None means 0 for ``negative`` and 0.5 for ``decline``.
         hold: For how many steps in a row this must hold; the onset is the first of them. One step
             below 0 is often undone by the next correction: with ``hold=1`` the rates are higher than
@@ -92,12 +96,12 @@ class CollapseRule:
             raise UnknownNameError(f"collapse `rule` must be one of {', '.join(RULES)}, got {self.rule!r}")
         if self.level is not None and not np.isfinite(self.level):
             raise HomeostasisError(f"collapse `level` must be finite, got {self.level}")
-        if self.rule == "decline" and not self.threshold > 0.0:
+        if self.rule == "decline" and not 0.0 < self.threshold <= 1.0:
             raise HomeostasisError(
-                f"collapse `level` must be greater than 0 with rule decline, got {self.level}"
+                f"collapse `level` must be a share above 0 and at most 1 with rule decline, got {self.level}"
             )
-        if self.hold < 1:
-            raise HomeostasisError(f"collapse `hold` must be at least 1, got {self.hold}")
+        if isinstance(self.hold, bool) or not isinstance(self.hold, (int, np.integer)) or self.hold < 1:
+            raise HomeostasisError(f"collapse `hold` must be a whole number, at least 1, got {self.hold!r}")
 
     @property
     def threshold(self) -> float:
@@ -176,12 +180,7 @@ def tie_bytes(seeds: ArrayLike, steps: int) -> NDArray[np.uint8]:
     Returns:
         ``(runs, bytes)``; four bytes per step, and some to spare.
     """
-    seeds = np.atleast_1d(np.asarray(seeds))
-    count = _TIE_BYTES_PER_STEP * steps + _TIE_BYTES_SPARE
-    out = np.empty((len(seeds), count), dtype=np.uint8)
-    for row, seed in zip(out, seeds, strict=True):
-        row[:] = np.frombuffer(np.random.RandomState(int(seed)).bytes(4 * count), np.uint8)[::4]
-    return out
+    return low_bytes(np.atleast_1d(np.asarray(seeds)), _TIE_BYTES_PER_STEP * steps + _TIE_BYTES_SPARE)
 
 
 def noise_path(params: ValueGraphParams, seeds: ArrayLike, steps: int) -> Floats:
@@ -362,7 +361,6 @@ def outcomes(
     seeds: ArrayLike,
     *,
     rule: CollapseRule | None = None,
-    ties: NDArray[np.uint8] | None = None,
     noise: Floats | None = None,
     threads: int = 1,
 ) -> Outcomes:
@@ -374,10 +372,9 @@ def outcomes(
     Args:
         params: The parameters.
         schedule: ``(runs, steps)`` or ``(steps,)`` for all, or a function from seeds to it.
-        seeds: Seed of every run's ties and noise (and of its schedule, if that is a function).
-            ``(runs,)``.
+        seeds: Seed of every run's ties and noise (and of its schedule, if that is a function), from 0 to
+            2**32 - 1. ``(runs,)``.
         rule: What counts as collapse; None for the default `CollapseRule`.
-        ties: What `tie_bytes` gives for these seeds, to save drawing it again; None draws it.
         noise: Noise path ``(runs, steps, agents, values)``; None draws it if ``params.noise`` is
             not 0.
         threads: How many blocks run at the same time, each on its own core.
@@ -386,18 +383,24 @@ def outcomes(
         HomeostasisError: An argument cannot be used; the message says why.
     """
     rule = rule or CollapseRule()
-    all_seeds = np.atleast_1d(np.asarray(seeds, dtype=np.int64))
-    if all_seeds.ndim != 1 or not len(all_seeds):
-        raise HomeostasisError(f"`seeds` must be a row of seeds, got shape {all_seeds.shape}")
+    if np.ndim(seeds) > 1 or not np.size(seeds):
+        raise HomeostasisError(f"`seeds` must be a row of seeds, got shape {np.shape(seeds)}")
+    all_seeds: NDArray[np.int64] = seed_row(seeds, 2**32)
+    if not callable(schedule):
+        if np.ndim(schedule) not in (1, 2):
+            raise HomeostasisError(f"`schedule` must be (runs, steps) or (steps,), got {np.shape(schedule)}")
+        if np.ndim(schedule) == 2 and len(schedule) != len(all_seeds):
+            raise HomeostasisError(
+                f"`schedule` must have one row per seed ({len(all_seeds)}), got {len(schedule)} rows"
+            )
     if threads < 1:
         raise HomeostasisError(f"`threads` must be at least 1, got {threads}")
-    if ties is not None and (ties.ndim != 2 or len(ties) != len(all_seeds)):
-        raise HomeostasisError(f"`ties` must have one row per seed ({len(all_seeds)}), got {ties.shape}")
     values0, utilities0 = initial_state(params)
     shape = (len(all_seeds), *params.shape)
     onset = np.empty(shape, dtype=np.int32)
     final = np.empty(shape)
     lengths: set[int] = set()
+    draws = "random" in params.strategies
 
     def run(first: int) -> None:
         part = slice(first, min(first + BLOCK, len(all_seeds)))
@@ -406,28 +409,49 @@ def outcomes(
             order = schedule(own)
         else:
             order = schedule[part] if np.ndim(schedule) == 2 else np.asarray(schedule)
+        if np.ndim(order) not in (1, 2) or (np.ndim(order) == 2 and len(order) != len(own)):
+            raise HomeostasisError(
+                f"`schedule` must give one row per seed ({len(own)}), got shape {np.shape(order)}"
+            )
         order = np.broadcast_to(order, (len(own), np.shape(order)[-1]))
         steps = order.shape[1]
         lengths.add(steps)
         path = _path(params, None if noise is None else noise[part], own, steps)
+        if steps < rule.hold:
+            raise HomeostasisError(
+                f"`schedule` must have at least the {rule.hold} steps that `rule` holds, got {steps}"
+            )
         who = _indices("schedule", order.T, params.shape[0])
-        v = np.repeat(values0[:, :, None], len(own), axis=2)
-        u = np.repeat(utilities0[:, :, None], len(own), axis=2)
-        found = np.zeros(v.shape, dtype=np.int32)
-        outcome_kernel(
-            params.graph,
-            v,
-            u,
-            who,
-            path,
-            tie_bytes(own, steps) if ties is None else ties[part],
-            RULES[rule.rule],
-            rule.threshold,
-            rule.hold,
-            found,
-        )
-        onset[part] = np.moveaxis(found, 2, 0)
-        final[part] = np.moveaxis(v, 2, 0)
+        # The strategy that draws in every step wants all of its bytes; ties are rare.
+        words = tie_bytes(own, steps) if draws else low_bytes(own, _TIE_BYTES_AT_FIRST)
+        places = np.arange(first, first + len(own))
+        while len(places):
+            v = np.repeat(values0[:, :, None], len(places), axis=2)
+            u = np.repeat(utilities0[:, :, None], len(places), axis=2)
+            found = np.zeros(v.shape, dtype=np.int32)
+            cursor = np.zeros(len(places), dtype=np.int64)
+            outcome_kernel(
+                params.graph,
+                v,
+                u,
+                who,
+                path,
+                words,
+                RULES[rule.rule],
+                rule.threshold,
+                rule.hold,
+                cursor,
+                found,
+            )
+            onset[places] = np.moveaxis(found, 2, 0)
+            final[places] = np.moveaxis(v, 2, 0)
+            # Runs that came to the end of their bytes begin again with as many as a run can have.
+            short = np.flatnonzero(cursor > words.shape[1])
+            if words.shape[1] > _TIE_BYTES_AT_FIRST or not len(short):
+                break
+            places, who = places[short], np.ascontiguousarray(who[:, short])
+            path = np.ascontiguousarray(path[..., short]) if path.shape[-1] else path
+            words = tie_bytes(all_seeds[places], steps)
 
     starts = range(0, len(all_seeds), BLOCK)
     if threads == 1:
