@@ -95,7 +95,16 @@ def moves(trajectory: Trajectory) -> tuple[float, float]:
     return float(np.mean(np.diff(sums) > 0)), float(np.mean(np.diff(sums) < 0))
 
 
-def table(out: Path) -> dict[str, list[EpisodeScore]]:
+def episodes(out: Path, name: str, seeds: int) -> list[Trajectory]:
+    """What is finished of a condition, of the first seeds alone; empty when nothing is."""
+    try:
+        found = RunFolder(out / name).trajectories()
+    except RecordError:
+        return []
+    return [episode for episode in found if episode.header.episode < seeds]
+
+
+def table(out: Path, seeds: int) -> dict[str, list[EpisodeScore]]:
     scored: dict[str, list[EpisodeScore]] = {}
     headings = (
         "condition",
@@ -115,9 +124,8 @@ def table(out: Path) -> dict[str, list[EpisodeScore]]:
     print("| " + " | ".join(headings) + " |")
     print("|" + "---|" * len(headings))
     for name, _, _ in conditions():
-        try:
-            trajectories = RunFolder(out / name).trajectories()
-        except RecordError:
+        trajectories = episodes(out, name, seeds)
+        if not trajectories:
             continue
         scores = scored[name] = score(trajectories)
         s = summarize(scores)
@@ -152,22 +160,26 @@ def onset_curves(scored: dict[str, list[EpisodeScore]], file: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, len(ENVIRONMENTS), figsize=(11, 4), sharey=True, squeeze=False)
+    figure, axes = plt.subplots(1, len(ENVIRONMENTS), figsize=(12, 4.2), sharey=True, squeeze=False)
     colours = {"full": "#1b6ca8", "last8": "#d1802b", "blind": "#5a9a4a"}
+    greys = {"random": "#bbbbbb", "no-op": "#999999", "copy-last": "#666666", "handwritten": "#333333"}
     for axis, env in zip(axes[0], ENVIRONMENTS, strict=True):
-        for name, scores in scored.items():
-            _, _, rest = name.partition("-")
-            if not name.startswith(f"{env}-"):
-                continue
+        mine = [(name, scores) for name, scores in scored.items() if name.startswith(f"{env}-")]
+        for place, (name, scores) in enumerate(mine):
+            rest = name.partition("-")[2]
             onsets = [s.onset for s in scores if s.onset is not None]
-            steps = np.arange(1, max(s.steps for s in scores) + 1)
-            share = [sum(o <= t for o in onsets) / len(scores) for t in steps]
-            colour = colours.get(rest.split("-")[0], "#999999")
+            steps = np.arange(max(s.steps for s in scores) + 1)
+            # Curves that coincide are drawn beside each other, each a hundredth above the last.
+            share = np.array([sum(o <= t for o in onsets) / len(scores) for t in steps]) + 0.012 * place
+            colour = colours.get(rest.split("-")[0]) or greys[rest]
             style = "-" if rest.endswith("free") else "--" if rest.endswith("grammar") else ":"
-            axis.step(steps, share, style, where="post", color=colour, label=rest)
-        axis.set(title=ENVIRONMENTS[env], xlabel="step", ylim=(-0.03, 1.03))
-        axis.legend(fontsize=7)
+            label = f"{rest} ({len(scores)})"
+            axis.step(steps, share, style, where="post", color=colour, label=label, linewidth=1.6)
+        axis.set(title=ENVIRONMENTS[env], xlabel="step", ylim=(-0.03, 1.16))
     axes[0][0].set_ylabel("share of episodes whose onset has come")
+    axes[0][-1].legend(
+        fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5), title="condition (episodes)"
+    )
     figure.tight_layout()
     figure.savefig(file, dpi=110)
     print(f"\nonset curves: {file}")
@@ -188,16 +200,15 @@ def transcript(out: Path, name: str, steps: int = 14) -> None:
         print(f"\nrefused replies: {dict(reasons.most_common(4))}")
 
 
-def costs(out: Path) -> None:
+def costs(out: Path, seeds: int) -> None:
     """Tokens and cache share per episode."""
     print("\n| condition | prompt tokens read | from the cache | cache share | written | seconds |")
     print("|---|---|---|---|---|---|")
     for name, _, spec in conditions():
         if spec.name != "smollm2":
             continue
-        try:
-            trajectories = RunFolder(out / name).trajectories()
-        except RecordError:
+        trajectories = episodes(out, name, seeds)
+        if not trajectories:
             continue
         read, cached, written = (
             np.mean([t.tokens(kind) for t in trajectories]) for kind in ("prompt", "cached", "completion")
@@ -213,18 +224,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=("run", "report"))
     parser.add_argument("--out", type=Path, default=Path("runs/study-smollm2"))
-    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--seeds", type=int, default=10, help="how many seeds, from 1 (default: 10)")
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--only", default="", help="conditions whose name contains this")
     arguments = parser.parse_args()
     if arguments.what == "run":
         run(arguments.out, arguments.seeds, arguments.steps, arguments.only)
         return 0
-    scored = table(arguments.out)
+    scored = table(arguments.out, arguments.seeds)
     if not scored:
         print(f"error: no finished episodes under {arguments.out}", file=sys.stderr)
         return 2
-    costs(arguments.out)
+    costs(arguments.out, arguments.seeds)
     onset_curves(scored, arguments.out / "onset.png")
     for name in ("mohon-full-free", "mobuo-full-grammar"):
         if name in scored:
