@@ -10,11 +10,15 @@ the outer loop: after every round of seeds the conditions are equally far.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import itertools
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -25,6 +29,8 @@ from homeostasis_gym.experiments.folder import RunFolder
 from homeostasis_gym.experiments.spec import AgentSpec, Experiment, make_env
 from homeostasis_gym.rollout import rollout
 from homeostasis_gym.trajectory import Trajectory
+
+T = TypeVar("T")
 
 ENVIRONMENTS = {"mohon": "Homeostasis-MOHoN-v0", "mobuo": "Homeostasis-MOBUO-v0"}
 # With a window of exactly 8 turns every step reads 8 turns again. This one grows from 8 to 16 and is then
@@ -48,7 +54,7 @@ def conditions() -> list[tuple[str, str, AgentSpec]]:
     ):
         settings = {**COMMON, **policy, "constrained": constrained}
         found.append((f"{env}-{history}-{decoding}", env, AgentSpec("smollm2", 1, settings)))
-    for env, agent in itertools.product(ENVIRONMENTS, CONTROLS):
+    for agent, env in itertools.product(CONTROLS, ENVIRONMENTS):
         found.append((f"{env}-{agent}", env, AgentSpec(agent, 1)))
     return found
 
@@ -96,11 +102,13 @@ def moves(trajectory: Trajectory) -> tuple[float, float]:
 
 
 def episodes(out: Path, name: str, seeds: int) -> list[Trajectory]:
-    """What is finished of a condition, of the first seeds alone; empty when nothing is."""
+    """What is finished of a condition, of the model's conditions the first seeds alone."""
     try:
         found = RunFolder(out / name).trajectories()
     except RecordError:
         return []
+    if name.partition("-")[2] in CONTROLS:
+        return found  # they cost nothing, so all there are
     return [episode for episode in found if episode.header.episode < seeds]
 
 
@@ -123,7 +131,7 @@ def table(out: Path, seeds: int) -> dict[str, list[EpisodeScore]]:
     )
     print("| " + " | ".join(headings) + " |")
     print("|" + "---|" * len(headings))
-    for name, _, _ in conditions():
+    for name, _, _ in sorted(conditions(), key=lambda c: (c[2].name != "smollm2", c[1] == "mobuo")):
         trajectories = episodes(out, name, seeds)
         if not trajectories:
             continue
@@ -202,7 +210,7 @@ def transcript(out: Path, name: str, steps: int = 14) -> None:
 
 def costs(out: Path, seeds: int) -> None:
     """Tokens and cache share per episode."""
-    print("\n| condition | prompt tokens read | from the cache | cache share | written | seconds |")
+    print("| condition | prompt tokens read | from the cache | cache share | written | seconds |")
     print("|---|---|---|---|---|---|")
     for name, _, spec in conditions():
         if spec.name != "smollm2":
@@ -220,6 +228,25 @@ def costs(out: Path, seeds: int) -> None:
         )
 
 
+def update(page: Path, seeds: int, results: str, cost: str) -> None:
+    """Put the tables and the number of seeds into the page, between its markers."""
+    text = page.read_text(encoding="utf-8")
+    for name, content in (("seeds", str(seeds)), ("results", f"\n{results}"), ("costs", f"\n{cost}")):
+        head, _, rest = text.partition(f"<!-- {name} -->")
+        _, _, tail = rest.partition("<!-- end -->")
+        text = f"{head}<!-- {name} -->{content}<!-- end -->{tail}"
+    page.write_text(text, encoding="utf-8")
+
+
+def printed(what: Callable[[], T]) -> tuple[T, str]:
+    """The result of a call, and what it printed, which is shown as well."""
+    shown = io.StringIO()
+    with contextlib.redirect_stdout(shown):
+        result = what()
+    print(shown.getvalue())
+    return result, shown.getvalue()
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=("run", "report"))
@@ -227,16 +254,21 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=10, help="how many seeds, from 1 (default: 10)")
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--only", default="", help="conditions whose name contains this")
+    parser.add_argument("--page", type=Path, help="page whose tables and figure are brought up to date")
     arguments = parser.parse_args()
     if arguments.what == "run":
         run(arguments.out, arguments.seeds, arguments.steps, arguments.only)
         return 0
-    scored = table(arguments.out, arguments.seeds)
+    scored, results = printed(lambda: table(arguments.out, arguments.seeds))
     if not scored:
         print(f"error: no finished episodes under {arguments.out}", file=sys.stderr)
         return 2
-    costs(arguments.out, arguments.seeds)
-    onset_curves(scored, arguments.out / "onset.png")
+    _, cost = printed(lambda: costs(arguments.out, arguments.seeds))
+    figure = arguments.out / "onset.png"
+    if arguments.page is not None:
+        update(arguments.page, arguments.seeds, results, cost)
+        figure = arguments.page.parent / "figures" / "study_smollm2_onset.png"
+    onset_curves(scored, figure)
     for name in ("mohon-full-free", "mobuo-full-grammar"):
         if name in scored:
             transcript(arguments.out, name)
