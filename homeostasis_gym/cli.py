@@ -20,7 +20,7 @@ __all__ = ["main"]
 # Modules that hold a verb or several.
 _VERBS = (
     "homeostasis_gym.experiments.compare_cli",
-    "homeostasis_gym.replay_cli",
+    "homeostasis_gym.experiments.replay_cli",
     "homeostasis_gym.experiments.alice_bob_cli",
     "homeostasis_gym.experiments.agreement_cli",
     "homeostasis_gym.experiments.label_cli",

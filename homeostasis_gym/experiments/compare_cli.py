@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from homeostasis_gym.collapse import AgentSummary, EpisodeScore, score, summarize
 from homeostasis_gym.errors import HomeostasisError, MissingExtraError
 from homeostasis_gym.experiments.folder import RunFolder
@@ -166,7 +168,7 @@ def _as_json(
                 "episode": t.header.episode,
                 "seed": t.header.seed,
                 "steps": len(t),
-                "seconds": float(t.seconds.sum()),
+                "seconds": None if np.isnan(t.seconds).any() else float(t.seconds.sum()),
                 **s.to_dict(),
             }
             for t, s in zip(trajectories, scores, strict=True)
@@ -212,7 +214,7 @@ def _env_argument(text: str) -> tuple[str, Any]:
 
 def _need_report_extra() -> None:
     """Everything that a finished run will need is there before a run of minutes begins."""
-    for module in ("pyarrow", "scipy", "matplotlib", "jinja2", "rich", "filelock"):
+    for module in ("pyarrow", "scipy", "lifelines", "jinja2", "rich", "filelock"):
         try:
             __import__(module)
         except ImportError as error:
@@ -272,5 +274,6 @@ def _print_table(
     seconds: dict[str, float] = {}
     for t in trajectories:
         seconds[t.header.agent] = seconds.get(t.header.agent, 0.0) + float(t.seconds.sum())
-    title = f"{manifest['env_id']}, seeds from {manifest['seed']}"
+    seeds = f", seeds from {manifest['seed']}" if manifest["seed"] >= 0 else ""  # imported: unknown
+    title = f"{manifest['env_id']}{seeds}"
     print_table(title, _summaries(trajectories, scores), seconds)

@@ -34,7 +34,7 @@ def cells(agent: str, summary: AgentSummary, seconds: float) -> tuple[str, ...]:
     invalid = str(s.invalid_replies) + (f" ({s.invalid_steps} steps lost)" if s.invalid_steps else "")
     return (
         agent,
-        str(s.episodes),
+        str(s.episodes) + (f" ({s.distinct} distinct)" if s.distinct < s.episodes else ""),
         f"{_number(s.flip_rate, 2)}{_interval(s.flip_interval, 2)}{unscored}",
         # None flipped, or fewer than half: then there is no median.
         _number(s.median_onset, 0),
@@ -42,7 +42,7 @@ def cells(agent: str, summary: AgentSummary, seconds: float) -> tuple[str, ...]:
         f"{_number(s.regret, 0)}{_interval(s.regret_interval, 0)}",
         _number(s.score, 0),
         invalid,
-        f"{seconds:.1f}",
+        _number(None if seconds != seconds else seconds, 1),  # not a number: nobody took the time
     )
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 from pathlib import Path
 from typing import Any
 
+from homeostasis_gym.bioblue import read_recording, replay, to_trajectory
 from homeostasis_gym.errors import RecordError
+from homeostasis_gym.experiments.import_cli import write_run
+from homeostasis_gym.trajectory import Trajectory
 
 __all__ = ["add_parser"]
 
@@ -40,13 +42,11 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         RecordError: The folder to convert to already holds something.
     """
-    from homeostasis_gym.bioblue import read_recording, replay, to_trajectory
-
     target: Path | None = arguments.convert
     if target is not None and target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise RecordError(f"`--convert` must name a new or empty folder, but {target} is neither")
     results: list[dict[str, Any]] = []
-    groups: dict[str, list[Any]] = {}
+    trajectories: list[Trajectory] = []
     malformed = 0
     for file in arguments.files:
         try:
@@ -62,19 +62,15 @@ def run(arguments: argparse.Namespace) -> int:
         if not arguments.json:
             verdict = "exact" if difference is None else f"differs at {difference}"
             print(f"{file}: {len(recording)} steps, {verdict}")
-        condition = ""
-        if recording.env_id.startswith("Homeostasis-MOBUO"):
-            condition = "-hint" if recording.shows_imbalance else "-no-hint"
-        group = f"{recording.benchmark.name}{condition}-{recording.model}"
-        batch = groups.setdefault(re.sub(r"[^\w.-]", "_", group), [])
-        batch.append(to_trajectory(recording, replayed, len(batch)))
+        trajectories.append(to_trajectory(recording, replayed, len(trajectories)))
     if arguments.json:
         print(json.dumps(results, indent=2))
     else:
         exact = sum(result["exact"] for result in results)
         print(f"{exact} of {len(results)} files agree in every state and reward")
-    if target is not None:
-        _write(target, groups)
+    if target is not None and trajectories:
+        write_run(target, trajectories)
+        print(f"{len(trajectories)} episodes written to {target}", file=sys.stderr)
     if malformed:
         return 2
     return 0 if all(result["exact"] for result in results) else 1
@@ -87,14 +83,3 @@ def _result(file: Path, steps: int, exact: bool, difference: Any) -> dict[str, A
         "exact": exact,
         "first_difference": None if difference is None else vars(difference),
     }
-
-
-def _write(target: Path, groups: dict[str, list[Any]]) -> None:
-    from homeostasis_gym.trajectory import write_trajectories
-
-    for group, batch in groups.items():
-        folder = target / "records" / group
-        folder.mkdir(parents=True)
-        write_trajectories(folder / f"{0:06d}-{len(batch) - 1:06d}.parquet", batch)
-    count = sum(map(len, groups.values()))
-    print(f"{count} episodes written to {target}", file=sys.stderr)
