@@ -1,9 +1,9 @@
 """The Mersenne Twister as CPython and NumPy seed and read it, for many seeds at once.
 
 Bit for bit what ``random.Random(seed).choice`` and ``numpy.random.RandomState(seed)`` draw from (Matsumoto
-and Nishimura, 1998), without an object per seed: `LANES` generators advance side by side, so that the compiler
-can put them into the lanes of a vector. All arithmetic is in 64-bit integers that never overflow, and is
-cut to 32 bits where it is stored.
+and Nishimura, 1998), without an object per seed: `LANES` generators advance side by side, so that the
+compiler can put them into the lanes of a vector. All arithmetic is in 64-bit integers that never overflow,
+and is cut to 32 bits where it is stored.
 """
 
 from __future__ import annotations

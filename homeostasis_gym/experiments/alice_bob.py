@@ -184,6 +184,8 @@ class Summary:
     Attributes:
         by: The step.
         rule: What counted as collapse, in words.
+        distinct: How many different runs there were. Where the seeds decide little or nothing (a fixed
+            schedule, no noise) they are few, and an interval says nothing about what could have been.
         one_sided: Runs in which some agents collapsed and others did not.
         all_agents: Runs in which all agents collapsed (both, where there are two).
         none: Runs without collapse.
@@ -198,6 +200,7 @@ class Summary:
 
     by: int
     rule: str
+    distinct: int
     one_sided: Rate
     all_agents: Rate
     none: Rate
@@ -211,6 +214,7 @@ class Summary:
         return {
             "by": self.by,
             "rule": self.rule,
+            "distinct_runs": self.distinct,
             "one_sided": self.one_sided.to_dict(),
             "all_agents": self.all_agents.to_dict(),
             "none": self.none.to_dict(),
@@ -242,6 +246,7 @@ def summarize(params: ValueGraphParams, result: Outcomes, by: int | None = None)
     return Summary(
         by=by,
         rule=str(result.rule),
+        distinct=len({run.tobytes() for run in result.final_values}),
         one_sided=Rate.of((count > 0) & (count < len(params.agents))),
         all_agents=Rate.of(count == len(params.agents)),
         none=Rate.of(count == 0),

@@ -13,7 +13,9 @@ import numpy as np
 
 from homeostasis_gym.core.schedules import SCHEDULES
 from homeostasis_gym.core.value_graph import (
+    DECAYS,
     PRESETS,
+    SCHEDULE_OF_PRESET,
     STRATEGIES,
     UTILITIES,
     CollapseRule,
@@ -25,6 +27,7 @@ from homeostasis_gym.experiments.alice_bob import (
     Axis,
     Ensemble,
     PhaseMap,
+    Rate,
     Summary,
     Survival,
     available_threads,
@@ -59,12 +62,18 @@ def add_parser(subparsers: Any) -> None:
         help=f"strategy of every agent, or one per agent: {', '.join(STRATEGIES)}",
     )
     parser.add_argument(
+        "--decay",
+        choices=DECAYS,
+        help="how levels decay; its strength is --set decay_rate=NUMBER (default: the preset's)",
+    )
+    parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="NAME=NUMBER",
-        help="a parameter, for example rate=0.03, schedule.share=0.8 or between:Power:Self-direction=0; "
-        "may be repeated",
+        help="a parameter, for example rate=0.03, schedule.share=0.8, between:Power:Self-direction=0 (both "
+        "directions), 'between:Power->Self-direction=0' (one), incentive:ALICE:Power=0.01, collapse.hold=1, "
+        "or adjacent=0.4 with the preset circumplex; may be repeated",
     )
     parser.add_argument(
         "--schedule",
@@ -154,15 +163,15 @@ def _ensemble(arguments: argparse.Namespace) -> Ensemble:
     changes: dict[str, Any] = {}
     if arguments.utility:
         changes["utility"] = arguments.utility
+    if arguments.decay:
+        changes["decay"] = arguments.decay
     if arguments.rebalancing:
         names = tuple(arguments.rebalancing.split(","))
         changes["rebalancing"] = names[0] if len(names) == 1 else names
     params: ValueGraphParams = preset(arguments.preset, **changes)
-    # The article's prose has fixed turns; everywhere else they are drawn.
-    usual = "alternating" if arguments.preset == "article" else "random"
     ensemble = Ensemble(
         params,
-        schedule=arguments.schedule or usual,
+        schedule=arguments.schedule or SCHEDULE_OF_PRESET[arguments.preset],
         seeds=arguments.seeds,
         first_seed=arguments.first_seed,
         steps=arguments.steps,
@@ -230,22 +239,32 @@ def _head(ensemble: Ensemble) -> Iterable[str]:
 def _lines(ensemble: Ensemble, summary: Summary, curves: dict[str, Survival]) -> Iterable[str]:
     yield from _head(ensemble)
     everyone = "both" if len(ensemble.params.agents) == 2 else "all agents"
+    few = summary.distinct < ensemble.seeds
+    if few:
+        yield (
+            f"only {summary.distinct} different run(s) among the {ensemble.seeds}: the seeds decide "
+            f"{'nothing' if summary.distinct == 1 else 'little'} here, so rates have no intervals"
+        )
+
+    def told(rate: Rate) -> str:
+        return f"{rate.rate:.3f}" if few else str(rate)
+
     yield ""
-    yield f"by step {summary.by:<18} rate  [95 % interval]"
+    yield f"by step {summary.by:<18} rate" + ("" if few else "  [95 % interval]")
     for name, rate in (
         ("one-sided", summary.one_sided),
         (everyone, summary.all_agents),
         ("none", summary.none),
     ):
-        yield f"  {name:<24} {rate}"
+        yield f"  {name:<24} {told(rate)}"
     for name, rate in summary.agents.items():
-        yield f"  {name + ' collapsed':<24} {rate}"
+        yield f"  {name + ' collapsed':<24} {told(rate)}"
     for name, rate in summary.first_agents.items():
-        yield f"  {name + ' first':<24} {rate}"
+        yield f"  {name + ' first':<24} {told(rate)}"
     if summary.first_values:
         yield "value that collapsed first, of the agents that collapsed"
         for name, rate in summary.first_values.items():
-            yield f"  {name:<24} {rate}"
+            yield f"  {name:<24} {told(rate)}"
     if summary.onset is not None:
         low, middle, high = summary.onset
         yield f"onset of the first collapse: median step {middle:.0f}, 10 % {low:.0f}, 90 % {high:.0f}"

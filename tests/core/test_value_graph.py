@@ -615,7 +615,7 @@ def test_import_needs_neither_numba_nor_gymnasium():
 
 
 def test_runs_with_more_ties_than_bytes_at_first_begin_again():
-    """Corrections below the tolerance leave every step tied; the recorded run has all bytes from the start."""
+    """Corrections below the tolerance leave every step tied; a recorded run has all bytes from the start."""
     params = reference(rate=0.0, max_step=1e-8)
     for changes in ({}, {"rebalancing": "random"}, {"noise": 0.01}):
         own = replace(params, **changes)
@@ -646,7 +646,7 @@ def test_a_decline_needs_a_peak_above_zero():
         ((lambda seeds: np.zeros((3, 40), dtype=int), [0, 1]), "`schedule` must give one row per seed"),
         (
             (np.zeros(10, dtype=int), [0]),
-            "`schedule` must have at least the 20 steps that `rule` holds, got 10",
+            "`schedule` must have at least the 20 steps that `rule` holds",
         ),
         ((np.zeros(40, dtype=int), [-1]), r"`seeds` must be at least 0 and below 2\*\*32, got -1"),
         ((np.zeros(40, dtype=int), [0.5]), "`seeds` must be whole numbers, got 0.5"),
@@ -662,3 +662,58 @@ def test_ensembles_that_are_refused(arguments, message):
 def test_holds_that_are_refused(hold):
     with pytest.raises(HomeostasisError, match="collapse `hold` must be a whole number, at least 1"):
         CollapseRule(hold=hold)
+
+
+def test_what_would_do_nothing_is_refused():
+    with pytest.raises(HomeostasisError, match=r"`decay_rate` must be 0 with decay none, got 0\.01"):
+        reference(decay_rate=0.01)
+    with pytest.raises(HomeostasisError, match="`decay_rate` must be 0 with decay none"):
+        with_parameter(reference(), "decay_rate", 0.01)
+    assert article(decay="none").decay_rate == 0.0
+    with pytest.raises(HomeostasisError, match="`retention` must be left alone unless the strategy memory"):
+        with_parameter(reference(), "retention", 0.5)
+    assert with_parameter(reference(rebalancing="memory"), "retention", 0.5).retention == 0.5
+
+
+def test_directed_couplings_incentives_and_switches_by_name():
+    one_way = with_parameter(reference(), "between:Power->Self-direction", -0.25)
+    assert (one_way.between_clipped[0][1], one_way.between_clipped[1][0]) == (-0.25, -0.5)
+    assert not with_parameter(reference(), "restrict_negative", 0).restrict_negative
+    with pytest.raises(HomeostasisError, match=r"`restrict_negative` must be 0 or 1, got 0\.5"):
+        with_parameter(reference(), "restrict_negative", 0.5)
+    pushed = with_parameter(reference(), "incentive:BOB:Power", 0.1)
+    assert pushed.incentive == ((0.0, 0.0, 0.0), (0.1, 0.0, 0.0))
+    pushed = with_parameter(pushed, "incentive:Benevolence", 0.2)
+    assert pushed.incentive == ((0.0, 0.0, 0.2), (0.1, 0.0, 0.2))
+    limited = with_parameter(with_parameter(pushed, "incentive_start", 5), "incentive_stop", 9)
+    assert limited.incentive_steps == (5, 9)
+    with pytest.raises(UnknownNameError, match=r"agent in 'incentive:EVE:Power' must be one of ALICE, BOB"):
+        with_parameter(reference(), "incentive:EVE:Power", 0.1)
+    with pytest.raises(HomeostasisError, match=r"`incentive_stop` must be a whole number, got 1\.5"):
+        with_parameter(reference(), "incentive_stop", 1.5)
+
+
+@pytest.mark.parametrize("name", ["adjacent", "opposite", "rivalry", "sharing"])
+def test_strengths_of_the_circumplex_by_name(name):
+    assert with_parameter(circumplex(), name, 0.125) == circumplex(**{name: 0.125})
+    with pytest.raises(
+        HomeostasisError, match=f"`{name}` must be set on the values of the preset circumplex"
+    ):
+        with_parameter(reference(), name, 0.125)
+
+
+def test_the_article_has_no_chance_in_it():
+    assert article().ties == "first"
+    steps = 200
+    runs = outcomes(article(), schedules.alternating(steps), np.arange(30))
+    assert len(np.unique(runs.final_values.reshape(30, -1), axis=0)) == 1
+    whole = simulate(article(), schedules.alternating(steps), seeds=5)
+    np.testing.assert_array_equal(whole.values[-1], runs.final_values[0])
+    assert whole.tied[0] == 2
+    assert whole.chosen[0] == 0
+    drawn = outcomes(article(ties="drawn"), schedules.alternating(steps), np.arange(30))
+    assert len(np.unique(drawn.final_values.reshape(30, -1), axis=0)) > 1
+    with pytest.raises(UnknownNameError, match="`ties` must be one of drawn, first, got 'last'"):
+        reference(ties="last")
+    # The strategy that draws its value draws it all the same.
+    assert len(np.unique(simulate(article(rebalancing="random"), [0] * 50).chosen)) == 3

@@ -5,10 +5,12 @@ keeps only when what collapsed; `step` and `interact` are single steps from a gi
 """
 
 from homeostasis_gym.core.value_graph.benchmark import ValueGraph, ValueGraphSeat
+from homeostasis_gym.core.value_graph.kernels import DECAYS as _DECAYS
 from homeostasis_gym.core.value_graph.kernels import STRATEGIES as _STRATEGIES
 from homeostasis_gym.core.value_graph.kernels import UTILITIES as _UTILITIES
 from homeostasis_gym.core.value_graph.params import (
     PRESETS,
+    SCHEDULE_OF_PRESET,
     SCHWARTZ_VALUES,
     ValueGraphParams,
     article,
@@ -31,12 +33,15 @@ from homeostasis_gym.core.value_graph.simulation import (
     tie_bytes,
 )
 
-#: Names of the rebalancing strategies and of the utility functions.
+#: Names of the rebalancing strategies, of the utility functions and of the kinds of decay.
 STRATEGIES = tuple(_STRATEGIES)
 UTILITIES = tuple(_UTILITIES)
+DECAYS = tuple(_DECAYS)
 
 __all__ = [
+    "DECAYS",
     "PRESETS",
+    "SCHEDULE_OF_PRESET",
     "SCHWARTZ_VALUES",
     "STRATEGIES",
     "UTILITIES",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from homeostasis_gym.errors import HomeostasisError, UnknownNameError
 
 __all__ = [
     "PRESETS",
+    "SCHEDULE_OF_PRESET",
     "SCHWARTZ_VALUES",
     "ValueGraphParams",
     "article",
@@ -40,6 +41,8 @@ SCHWARTZ_VALUES: Final = (
     "Universalism",
 )
 
+_RETENTION: Final = 0.95
+_TIES: Final = ("drawn", "first")
 _ZEROS: Final[Matrix] = ((0.0, 0.0, 0.0),) * 3
 
 
@@ -64,19 +67,21 @@ class ValueGraphParams:
         utility: One of ``linear``, ``sigmoid``, ``concave``, ``prospect``,
             ``linear_homeostasis``, ``squared_homeostasis`` and ``bounded``.
         rebalancing: The strategy that every agent follows, or one per agent.
+        ties: Which of equally good values is corrected: ``drawn`` from the run's own stream, or ``first``,
+            the one that stands first in `values`. (The strategy ``random`` draws its value all the same.)
         max_step: Greatest correction per step, in units of a value's level.
         target: The level to hold, or the lower and upper edge of a band.
         initial: Level of every value before the first step, or one row per agent. None means 1,
             or 0 with the two homeostatic utilities, as the reference has it.
         decay: ``none``; ``constant`` (every level moves towards 0 by `decay_rate` per step, never
             past it); ``multiplicative`` (it loses the share `decay_rate` of itself).
-        decay_rate: Strength of the decay.
+        decay_rate: Strength of the decay; 0 with decay ``none``.
         incentive: What an outside incentive adds to each value per step, one row per agent; empty
             for none.
         incentive_steps: First step of the incentive and the step after its last, counted from 0;
             None for always.
         noise: Standard deviation of Gaussian noise on every level in every step.
-        retention: Share of its memory that the strategy ``memory`` keeps per step.
+        retention: Share of its memory that the strategy ``memory`` keeps per step; no other has one.
     """
 
     agents: tuple[str, ...] = ("ALICE", "BOB")
@@ -89,6 +94,7 @@ class ValueGraphParams:
     restrict_negative: bool = True
     utility: str = "sigmoid"
     rebalancing: str | tuple[str, ...] = "homeostatic"
+    ties: str = "drawn"
     max_step: float = 0.1
     target: float | tuple[float, float] = 10.0
     initial: float | Matrix | None = None
@@ -97,7 +103,7 @@ class ValueGraphParams:
     incentive: Matrix = ()
     incentive_steps: tuple[int, int] | None = None
     noise: float = 0.0
-    retention: float = 0.95
+    retention: float = _RETENTION
 
     def __post_init__(self) -> None:
         for name in ("agents", "values"):
@@ -133,13 +139,22 @@ class ValueGraphParams:
             raise HomeostasisError(
                 f"`decay_rate` must be in [0, 1] with multiplicative decay, got {self.decay_rate}"
             )
+        if self.decay == "none" and self.decay_rate != 0.0:
+            kinds = " or ".join(name for name in DECAYS if name != "none")
+            raise HomeostasisError(
+                f"`decay_rate` must be 0 with decay none, got {self.decay_rate}; set `decay` to {kinds}"
+            )
+        if self.retention != _RETENTION and "memory" not in self.strategies:
+            raise HomeostasisError(
+                f"`retention` must be left alone unless the strategy memory is in use, got {self.retention}"
+            )
         if self.initial is not None and not isinstance(self.initial, tuple):
             object.__setattr__(self, "initial", _number("initial", self.initial))
         self._check_names()
         self._check_edges()
 
     def _check_names(self) -> None:
-        for name, known in (("utility", UTILITIES), ("decay", DECAYS)):
+        for name, known in (("utility", UTILITIES), ("decay", DECAYS), ("ties", _TIES)):
             if getattr(self, name) not in known:
                 raise UnknownNameError(
                     f"`{name}` must be one of {', '.join(known)}, got {getattr(self, name)!r}"
@@ -303,9 +318,10 @@ def article(**changes: Any) -> ValueGraphParams:
 
     The prose has every value decay continuously, utilities that are bounded, no influence between
     the agents, Self-direction reinforcing itself and both other values, Power and Benevolence at
-    odds, and a band as the target; whose turn it is follows a fixed order with equal counts (run it
-    with `homeostasis_gym.core.schedules.alternating`). It gives no formulas and few numbers: the
-    size of the decay, the width of the band and the shape of the bounded utility are our choice.
+    odds, and a band as the target; whose turn it is follows a fixed order with equal counts (its
+    `SCHEDULE_OF_PRESET` is ``alternating``), and nothing is drawn: every seed gives the same run. It gives no formulas and few numbers: the
+    size of the decay, the width of the band, the shape of the bounded utility and the order in which ties are
+    settled are our choice.
 
     Args:
         **changes: Parameters to set otherwise.
@@ -315,6 +331,7 @@ def article(**changes: Any) -> ValueGraphParams:
         between_clipped=_ZEROS,
         between_unclipped=_ZEROS,
         utility="bounded",
+        ties="first",
         target=(9.0, 11.0),
         decay="multiplicative",
         decay_rate=0.005,
@@ -368,6 +385,8 @@ def circumplex(
 
 
 PRESETS: Final = {"reference": reference, "article": article, "circumplex": circumplex}
+#: The schedule of turns that belongs to each preset.
+SCHEDULE_OF_PRESET: Final = {"reference": "random", "article": "alternating", "circumplex": "random"}
 
 
 def preset(name: str, **changes: Any) -> ValueGraphParams:
@@ -385,7 +404,19 @@ def _changed(params: ValueGraphParams, changes: dict[str, Any]) -> ValueGraphPar
     unknown = set(changes) - {one.name for one in fields(params)}
     if unknown:
         raise UnknownNameError(f"unknown parameters: {', '.join(sorted(unknown))}")
+    if changes.get("decay") == "none":
+        changes = {"decay_rate": 0.0, **changes}
     return replace(params, **changes)
+
+
+_SIMPLE: Final = ("rate", "max_step", "target", "initial", "decay_rate", "noise", "retention")
+_MATRICES: Final = {
+    "self": "self_clipped",
+    "between": "between_clipped",
+    "self-unclipped": "self_unclipped",
+    "between-unclipped": "between_unclipped",
+}
+_CIRCLE: Final = ("adjacent", "opposite", "rivalry", "sharing")
 
 
 def with_parameter(params: ValueGraphParams, name: str, value: float) -> ValueGraphParams:
@@ -393,18 +424,24 @@ def with_parameter(params: ValueGraphParams, name: str, value: float) -> ValueGr
 
     Args:
         params: What is changed.
-        name: ``rate``, ``max_step``, ``target``, ``initial``, ``decay_rate``, ``noise``,
-            ``retention``, ``band`` (half the width of the target band, its middle kept), or a
-            coupling: ``self:SOURCE:TARGET`` and ``between:SOURCE:TARGET`` set the clipped coupling
-            of two values in both directions; ``self-unclipped:...`` and ``between-unclipped:...``
-            likewise.
+        name: One of
+
+            - ``rate``, ``max_step``, ``target``, ``initial``, ``decay_rate``, ``noise``, ``retention``;
+            - ``band``: half the width of the target band, its middle kept;
+            - ``restrict_negative``: 1 or 0;
+            - a coupling: ``self:A:B`` and ``between:A:B`` set the clipped coupling of two values in both
+              directions, ``self:A->B`` and ``between:A->B`` that from A on B alone;
+              ``self-unclipped:...`` and ``between-unclipped:...`` likewise;
+            - ``incentive:VALUE`` or ``incentive:AGENT:VALUE``: what an outside incentive adds per step;
+              ``incentive_start`` and ``incentive_stop``: its first step and the step after its last;
+            - ``adjacent``, ``opposite``, ``rivalry``, ``sharing``: strengths of `circumplex`, for its values.
         value: The new number.
 
     Raises:
-        UnknownNameError: No such parameter or value.
+        UnknownNameError: No such parameter, agent or value.
+        HomeostasisError: The number cannot be used.
     """
-    simple = ("rate", "max_step", "target", "initial", "decay_rate", "noise", "retention")
-    if name in simple:
+    if name in _SIMPLE:
         if name == "target" and isinstance(params.target, tuple):
             half = (params.target[1] - params.target[0]) / 2
             return replace(params, target=(value - half, value + half))
@@ -415,25 +452,67 @@ def with_parameter(params: ValueGraphParams, name: str, value: float) -> ValueGr
         if value < 0:
             raise HomeostasisError(f"`band` must be at least 0, got {value}")
         return replace(params, target=(middle - value, middle + value))
-    matrices = {
-        "self": "self_clipped",
-        "between": "between_clipped",
-        "self-unclipped": "self_unclipped",
-        "between-unclipped": "between_unclipped",
-    }
-    parts = name.split(":")
-    if len(parts) != 3 or parts[0] not in matrices:
+    if name == "restrict_negative":
+        if value not in (0, 1):
+            raise HomeostasisError(f"`restrict_negative` must be 0 or 1, got {value}")
+        return replace(params, restrict_negative=bool(value))
+    if name in _CIRCLE:
+        return _with_strength(params, name, value)
+    head, _, rest = name.partition(":")
+    if name in ("incentive_start", "incentive_stop") or (head == "incentive" and rest):
+        return _with_incentive(params, name, rest.split(":"), value)
+    directed = "->" in rest
+    parts = rest.split("->" if directed else ":")
+    if len(parts) != 2 or head not in _MATRICES:
         raise UnknownNameError(
-            f"parameter must be one of {', '.join(simple)}, band or "
-            f"{{{','.join(matrices)}}}:VALUE:VALUE, got {name!r}"
+            f"parameter must be one of {', '.join((*_SIMPLE, 'band', 'restrict_negative', *_CIRCLE))}, "
+            f"incentive_start, incentive_stop, incentive:VALUE, incentive:AGENT:VALUE, "
+            f"{{{','.join(_MATRICES)}}}:VALUE:VALUE or {{{','.join(_MATRICES)}}}:VALUE->VALUE, got {name!r}"
         )
-    for one in parts[1:]:
-        if one not in params.values:
-            raise UnknownNameError(
-                f"value in {name!r} must be one of {', '.join(params.values)}, got {one!r}"
-            )
-    i, j = params.values.index(parts[1]), params.values.index(parts[2])
-    matrix = [list(row) for row in getattr(params, matrices[parts[0]])]
-    matrix[i][j] = matrix[j][i] = value
-    changed: dict[str, Any] = {matrices[parts[0]]: matrix}
+    i, j = (_place("value", params.values, one, name) for one in parts)
+    matrix = [list(row) for row in getattr(params, _MATRICES[head])]
+    matrix[i][j] = value
+    if not directed:
+        matrix[j][i] = value
+    changed: dict[str, Any] = {_MATRICES[head]: matrix}
+    return replace(params, **changed)
+
+
+def _place(kind: str, names: tuple[str, ...], one: str, parameter: str) -> int:
+    if one not in names:
+        raise UnknownNameError(f"{kind} in {parameter!r} must be one of {', '.join(names)}, got {one!r}")
+    return names.index(one)
+
+
+def _with_incentive(params: ValueGraphParams, name: str, parts: list[str], value: float) -> ValueGraphParams:
+    if name in ("incentive_start", "incentive_stop"):
+        start, stop = params.incentive_steps or (0, 2**62)
+        if value != int(value):
+            raise HomeostasisError(f"`{name}` must be a whole number, got {value}")
+        steps = (int(value), stop) if name == "incentive_start" else (start, int(value))
+        return replace(params, incentive_steps=steps)
+    if len(parts) > 2:
+        raise UnknownNameError(f"an incentive must be incentive:VALUE or incentive:AGENT:VALUE, got {name!r}")
+    rows = [list(row) for row in params.incentive] or [[0.0] * len(params.values) for _ in params.agents]
+    j = _place("value", params.values, parts[-1], name)
+    who = range(len(rows)) if len(parts) == 1 else [_place("agent", params.agents, parts[0], name)]
+    for a in who:
+        rows[a][j] = value
+    return replace(params, incentive=cast(Matrix, rows))
+
+
+def _with_strength(params: ValueGraphParams, name: str, value: float) -> ValueGraphParams:
+    if params.values != SCHWARTZ_VALUES:
+        raise HomeostasisError(f"`{name}` must be set on the values of the preset circumplex, in its order")
+    n = len(params.values)
+    field = {"rivalry": "between_clipped", "sharing": "between_unclipped"}.get(name, "self_clipped")
+    matrix = [list(row) for row in getattr(params, field)]
+    if name in ("adjacent", "opposite"):
+        for i in range(n):
+            for distance in (1, n - 1) if name == "adjacent" else (n // 2,):
+                matrix[i][(i + distance) % n] = value
+    else:
+        i = params.values.index("Power" if name == "rivalry" else "Benevolence")
+        matrix[i][i] = value
+    changed: dict[str, Any] = {field: matrix}
     return replace(params, **changed)

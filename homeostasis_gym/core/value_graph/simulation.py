@@ -281,7 +281,7 @@ def step(
         path = np.empty((1, *params.shape, 0))
     else:
         path = _runs_last(params, "noise", noise, batch)[0][None]
-    words = tie_bytes(np.broadcast_to(seeds, batch).reshape(-1), 1)
+    words = _tie_words(params, np.broadcast_to(seeds, batch).reshape(-1), 1)
     kept = _record(params, v, u, order, chosen, path, words, t)
     return _runs_first(kept[0][0], batch), _runs_first(kept[1][0], batch)
 
@@ -335,7 +335,7 @@ def simulate(
     utilities0 = np.broadcast_to(np.asarray(utilities0, dtype=np.float64), full)
     v, _ = _runs_last(params, "start", values0)
     u, _ = _runs_last(params, "start", utilities0)
-    words = tie_bytes(all_seeds.reshape(-1), steps)
+    words = _tie_words(params, all_seeds.reshape(-1), steps)
     values, utilities, index, amounts, tied = _record(params, v, u, order, chosen, path, words, 0)
 
     def restored(array: NDArray[Any]) -> NDArray[Any]:
@@ -400,7 +400,6 @@ def outcomes(
     onset = np.empty(shape, dtype=np.int32)
     final = np.empty(shape)
     lengths: set[int] = set()
-    draws = "random" in params.strategies
 
     def run(first: int) -> None:
         part = slice(first, min(first + BLOCK, len(all_seeds)))
@@ -423,7 +422,7 @@ def outcomes(
             )
         who = _indices("schedule", order.T, params.shape[0])
         # The strategy that draws in every step wants all of its bytes; ties are rare.
-        words = tie_bytes(own, steps) if draws else low_bytes(own, _TIE_BYTES_AT_FIRST)
+        words = _tie_words(params, own, steps, _TIE_BYTES_AT_FIRST)
         places = np.arange(first, first + len(own))
         while len(places):
             v = np.repeat(values0[:, :, None], len(places), axis=2)
@@ -447,7 +446,7 @@ def outcomes(
             final[places] = np.moveaxis(v, 2, 0)
             # Runs that came to the end of their bytes begin again with as many as a run can have.
             short = np.flatnonzero(cursor > words.shape[1])
-            if words.shape[1] > _TIE_BYTES_AT_FIRST or not len(short):
+            if words.shape[1] != _TIE_BYTES_AT_FIRST or not len(short):
                 break
             places, who = places[short], np.ascontiguousarray(who[:, short])
             path = np.ascontiguousarray(path[..., short]) if path.shape[-1] else path
@@ -502,6 +501,20 @@ def _record(
         tied,
     )
     return values, utilities, index, amounts, tied
+
+
+def _tie_words(
+    params: ValueGraphParams, seeds: NDArray[Any], steps: int, at_first: int | None = None
+) -> NDArray[np.uint8]:
+    """The bytes that settle ties, as kernels read them: none where the first of the tied is taken.
+
+    With `at_first` only so many, unless a strategy draws in every step.
+    """
+    if "random" in params.strategies:
+        return tie_bytes(seeds, steps)
+    if params.ties == "first":
+        return np.empty((len(seeds), 0), dtype=np.uint8)
+    return tie_bytes(seeds, steps) if at_first is None else low_bytes(seeds, at_first)
 
 
 def _path(params: ValueGraphParams, noise: Any, seeds: NDArray[Any], steps: int) -> Floats:
