@@ -18,15 +18,13 @@ import weakref
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from homeostasis_agents.llm.client import ClientError, ContextFullError, Message, Reply, Request, Usage
 from homeostasis_gym.errors import HomeostasisError, MissingExtraError
 
 __all__ = ["BACKENDS", "InspectClient", "RetryLimits", "scrubbed"]
-
-T = TypeVar("T")
 
 INSTALL = "pip install 'homeostasis-gym[llm]'"
 
@@ -97,7 +95,7 @@ class InspectClient:
             raise HomeostasisError(f"`backend` must be '' or 'llama.cpp', got {backend!r}")
         if connections is not None and connections < 1:
             raise HomeostasisError(f"`connections` must be at least 1, got {connections}")
-        library = _library()
+        self._library = library = _library()
         self.limits = limits or RetryLimits()
         self._run = run or _LOOP.run
         self.context_tokens = context_tokens
@@ -117,7 +115,6 @@ class InspectClient:
             # Open connections end with the client that made them.
             weakref.finalize(self, _close, model.api, self._run)
         self._model = model
-        self._library = library
         self._known: list[tuple[Message, Any]] = []
         self._limit_reached = _limit_reached()
         if self.temperature is None:
@@ -151,10 +148,14 @@ class InspectClient:
         Raises:
             ClientError: The model could not be asked.
         """
+        import anyio  # comes with Inspect
+
         messages = self._messages(request)
         started = time.monotonic()
         try:
-            return await self._model.generate(messages, config=self._config(request), cache=False)
+            # Inspect looks at its deadline only between attempts; this one holds in the middle of a wait.
+            with anyio.fail_after(self.limits.give_up_after):
+                return await self._model.generate(messages, config=self._config(request), cache=False)
         except (self._limit_reached, HomeostasisError):
             raise  # Inspect's own limits on a sample, and what we ourselves have to say
         except UnicodeDecodeError as error:
@@ -163,9 +164,12 @@ class InspectClient:
             return _Unreadable(f"not JSON: {error.msg}")
         except Exception as error:  # providers raise whatever they like
             waited = time.monotonic() - started
+            attempt = getattr(error, "last_attempt", None)  # what the retries ended with
+            cause = attempt.exception() if attempt is not None else error
+            why = scrubbed(cause or error)
             raise ClientError(
                 f"{self.name} could not be asked; gave up after {waited:.0f} s (at most "
-                f"{self.limits.retries} retries within {self.limits.give_up_after} s): {scrubbed(error)}"
+                f"{self.limits.retries} retries within {self.limits.give_up_after} s): {why}"
             ) from None
 
     def read(self, output: Any, seconds: float) -> Reply:
