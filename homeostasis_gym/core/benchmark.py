@@ -54,6 +54,10 @@ NO_LIMIT = 2**31 - 1
 """Largest count of units in one action where the benchmark itself sets no limit."""
 
 
+MOST_SHOCK = 1e9
+"""Largest shock: levels of whole numbers stay exact over a million steps of it."""
+
+
 def objective_names(count: int) -> tuple[str, ...]:
     """Names A, B, C, ... of `count` objectives; after Z they go on with O27, O28, ..."""
     return tuple(chr(ord("A") + i) if i < 26 else f"O{i + 1}" for i in range(count))
@@ -166,6 +170,25 @@ class Benchmark(ABC):
     def levels(self, states: NDArray[np.float64]) -> NDArray[np.float64]:
         """The level of each objective in a batch of states: (..., state_dim) -> (..., objectives)."""
         return states
+
+    def rendered(
+        self, states: NDArray[np.float64]
+    ) -> tuple[
+        tuple[str, ...],
+        NDArray[np.float64],
+        tuple[NDArray[np.float64], NDArray[np.float64]] | None,
+    ]:
+        """What a picture of an episode shows, line by line: by default every objective's level and band.
+
+        Args:
+            states: Shape (steps, state_dim).
+
+        Returns:
+            Names of the lines, their levels (steps, lines), and the edges of their bands (both like the
+            levels) or None.
+        """
+        levels = self.levels(states)
+        return self.objective_names[: levels.shape[-1]], levels, self.bands(states)
 
     def bands(self, states: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
         """Lower and upper edge of each objective's band, None where there are no bands.
@@ -347,8 +370,8 @@ class NoisyBenchmark(Benchmark):
 
     Args:
         shock_probability: Chance of a shock per step and objective, 0 to 1; 0 is the published benchmark.
-        shock_size: Size of a shock in levels; its sign is a fair coin. It adds to the ordinary noise,
-            which is the same with and without shocks.
+        shock_size: Size of a shock in levels, at most 1e9; its sign is a fair coin. It adds to the ordinary
+            noise, which is the same with and without shocks.
         episode_length: See `Benchmark`.
         max_consumption: See `Benchmark`.
     """
@@ -359,7 +382,7 @@ class NoisyBenchmark(Benchmark):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_number("shock_probability", self.shock_probability, 0.0, 1.0)
-        check_number("shock_size", self.shock_size, 0.0)
+        check_number("shock_size", self.shock_size, 0.0, MOST_SHOCK)
 
     @cached_property
     def noise_shape(self) -> NoiseShape:  # noqa: D102 (inherited)

@@ -51,15 +51,14 @@ def render(
 
 
 def _text(benchmark: Benchmark, states: NDArray[np.float64]) -> str:
-    levels = benchmark.levels(states)
+    names, levels, bands = benchmark.rendered(states)
     step = len(levels) - 1
     lines = [f"step {step}/{benchmark.episode_length}"]
-    bands = benchmark.bands(states[-1:])
-    for i, name in enumerate(benchmark.objective_names[: levels.shape[1]]):
+    for i, name in enumerate(names):
         level = float(levels[-1, i])
         line = f"  {name}: {level:8.2f}"
         if bands is not None:
-            low, high = float(bands[0][0, i]), float(bands[1][0, i])
+            low, high = float(bands[0][-1, i]), float(bands[1][-1, i])
             line += f"  {_gauge(level, low, high)}  band {low:g} to {high:g}"
             line += "  below" if level < low else "  above" if level > high else ""
         lines.append(line)
@@ -84,13 +83,11 @@ def _image(benchmark: Benchmark, states: NDArray[np.float64], title: str) -> NDA
         raise DependencyNotInstalled(
             "rendering needs Matplotlib; install it with: pip install 'homeostasis-gym[report]'"
         ) from error
-    levels = benchmark.levels(states)
-    names = benchmark.objective_names[: levels.shape[1]]
+    names, levels, bands = benchmark.rendered(states)
     figure = Figure(figsize=(6.4, 1.2 + 1.8 * len(names)), dpi=80, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     axes = figure.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0]
     steps = np.arange(len(levels))
-    bands = benchmark.bands(states)
     for i, (name, axis) in enumerate(zip(names, axes, strict=True)):
         colour = COLOURS[i % len(COLOURS)]
         if bands is not None:

@@ -44,7 +44,9 @@ class ValueGraphEnv(HomeostasisEnv):
     ## Dynamics and Noise
     The correction comes first, then all values act on each other at once; see
     `homeostasis_gym.core.value_graph`. The one noise channel is who may be helped next, each agent equally
-    likely; with a fixed `schedule` there is no noise. `noise="bioblue"` draws whom the public code of the
+    likely; with a fixed `schedule` there is no noise, and any order of turns
+    can be replayed with `schedule="random"` and `reset(options={"noise": turns})`, an array (steps, 1).
+    `noise="bioblue"` draws whom the public code of the
     value graph would correct under the same seed.
 
     ## Episode End
@@ -58,11 +60,13 @@ class ValueGraphEnv(HomeostasisEnv):
     | argument | default | meaning |
     |---|---|---|
     | `preset` | "reference" | settings to start from: `reference`, `article` or `circumplex` |
-    | `schedule` | "random" | who may be helped when: `random` or a fixed schedule |
+    | `schedule` | None | who may be helped when: `random` or a fixed schedule; None: the preset's |
     | `utility` | None | utility function; None: the preset's |
     | `rate` | None | interaction rate; None: the preset's |
     | `max_step` | None | greatest correction per step; None: the preset's |
     | `target` | None | lower and upper edge of the target band; None: the preset's |
+    | `decay` | None | `none`, `constant` or `multiplicative`; None: the preset's |
+    | `settings` | () | more numbers by name: `decay_rate`, `incentive:BOB:Power`, `schedule.share` ... |
     | `episode_length` | 1000 | steps until truncation |
     | `max_consumption` | 10 | units that make a whole correction, and most of one value; None: 10, no limit |
     | `actions` | None | `multidiscrete`, `discrete` or `box`; None: the first that fits |

@@ -69,14 +69,16 @@ class ValueGraphParallel(ParallelEnv):  # type: ignore[misc]
     | argument | default | meaning |
     |---|---|---|
     | `preset` | "reference" | settings to start from: `reference`, `article` or `circumplex` |
-    | `schedule` | "random" | whose turn it is: `random` or a fixed schedule |
+    | `schedule` | None | whose turn it is: `random` or a fixed schedule; None: the preset's |
     | `utility` | None | utility function; None: the preset's |
     | `rate` | None | interaction rate; None: the preset's |
     | `max_step` | None | greatest correction per step; None: the preset's |
     | `target` | None | lower and upper edge of the target band; None: the preset's |
+    | `decay` | None | `none`, `constant` or `multiplicative`; None: the preset's |
+    | `settings` | () | more numbers by name: `decay_rate`, `incentive:BOB:Power`, `schedule.share` ... |
     | `episode_length` | 1000 | steps until truncation |
     | `units` | 10 | units that make a whole correction |
-    | `noise` | "gymnasium" | source of the turns: `gymnasium`, or `published` for the public code's stream |
+    | `noise` | "gymnasium" | source of the turns: `gymnasium` or `bioblue` (the published stream) |
     | `scalarization` | None | name or mapping of a scalarisation; None: vector rewards |
     | `render_mode` | None | `ansi` |
 
@@ -94,36 +96,40 @@ class ValueGraphParallel(ParallelEnv):  # type: ignore[misc]
         self,
         *,
         preset: str = "reference",
-        schedule: str = "random",
+        schedule: str | None = None,
         utility: str | None = None,
         rate: float | None = None,
         max_step: float | None = None,
         target: tuple[float, float] | None = None,
+        decay: str | None = None,
+        settings: Mapping[str, float] | tuple[tuple[str, float], ...] = (),
         episode_length: int = 1000,
         units: int = 10,
         noise: str = "gymnasium",
         scalarization: str | Mapping[str, Any] | None = None,
         render_mode: str | None = None,
     ) -> None:
-        if noise not in ("gymnasium", "published"):
-            raise HomeostasisError(f"`noise` must be one of gymnasium, published, got {noise!r}")
+        if noise not in ("gymnasium", "bioblue"):
+            raise HomeostasisError(f"`noise` must be one of gymnasium, bioblue, got {noise!r}")
         if render_mode not in (None, "ansi"):
             raise HomeostasisError(f"`render_mode` must be None or 'ansi', got {render_mode!r}")
-        settings: dict[str, Any] = {
+        arguments: dict[str, Any] = {
             "preset": preset,
             "schedule": schedule,
             "utility": utility,
             "rate": rate,
             "max_step": max_step,
             "target": target,
+            "decay": decay,
+            "settings": settings,
             "episode_length": episode_length,
             "max_consumption": units,
         }
-        self.benchmark = ValueGraph(**settings)
+        self.benchmark = ValueGraph(**arguments)
         self.possible_agents = list(self.benchmark.agents)
         self.agents: list[str] = []
         #: What each agent sees of the graph, with the handwritten policies from its place.
-        self.seats = {name: ValueGraphSeat(seat=name, **settings) for name in self.possible_agents}
+        self.seats = {name: ValueGraphSeat(seat=name, **arguments) for name in self.possible_agents}
         self.observation_spaces: dict[str, Box] = {}
         self.action_spaces: dict[str, MultiDiscrete] = {}
         self.reward_spaces: dict[str, Box] = {}
@@ -142,6 +148,8 @@ class ValueGraphParallel(ParallelEnv):  # type: ignore[misc]
         self._state = np.zeros((len(self.benchmark.initial_state), 1))
         self._path = np.zeros((episode_length, self.benchmark.noise_channels))
         self._step = 0
+        #: Whether there has been a reset.
+        self.begun = False
 
     def observation_space(self, agent: str) -> Box:
         """What `agent` observes; the same object every time."""
@@ -185,7 +193,7 @@ class ValueGraphParallel(ParallelEnv):  # type: ignore[misc]
         length, channels = self.benchmark.episode_length, self.benchmark.noise_channels
         key = self.np_random.integers(2**64, dtype=np.uint64)
         path = self.benchmark.noise_paths(np.array([key]))[:, :, 0]
-        if self.noise == "published" and channels:
+        if self.noise == "bioblue" and channels:
             # The public code's stream for the seed; without a seed, for one that is drawn.
             number = int(key) >> 1 if seed is None else seed
             path = published_turns(number, length, len(self.possible_agents))[:, np.newaxis].astype(
@@ -199,6 +207,7 @@ class ValueGraphParallel(ParallelEnv):  # type: ignore[misc]
         self._path = path
         self._state = np.array(self.benchmark.initial_state)[:, np.newaxis].copy()
         self._step = 0
+        self.begun = True
         self.agents = list(self.possible_agents)
         return self._observations(), {name: {"your_turn": self.turn == name} for name in self.agents}
 
@@ -226,10 +235,18 @@ class ValueGraphParallel(ParallelEnv):  # type: ignore[misc]
             Observations, vector rewards ``(values,)``, terminations, truncations and infos, per agent.
 
         Raises:
-            HomeostasisError: A choice is missing or outside its action space. Nothing has changed then.
+            HomeostasisError: No episode has begun, or a choice is missing, of nobody here or outside its
+                action space. Nothing has changed then.
         """
         if not self.agents:
+            if not self.begun:
+                raise HomeostasisError("`step` was called while no episode is running; call `reset` first")
             return {}, {}, {}, {}, {}
+        unknown = [str(name) for name in actions if name not in self.possible_agents]
+        if unknown:
+            raise HomeostasisError(
+                f"`actions` must hold choices of {', '.join(self.possible_agents)}, got {', '.join(unknown)}"
+            )
         turn = self.turn
         b = self.benchmark
         chosen: dict[str, NDArray[np.int64]] = {}
@@ -331,6 +348,29 @@ class ValueGraphAEC(parallel_to_aec_wrapper):  # type: ignore[misc]
         super().reset(seed=seed, options=options)
         self._clear_rewards()
         self._cumulative_rewards = {name: self.env.no_reward() for name in self.agents}
+
+    def last(self, observe: bool = True) -> tuple[Floats | None, Any, bool, bool, dict[str, Any]]:
+        """What the agent whose turn it is to choose sees, and what it has got since its last choice.
+
+        Raises:
+            HomeostasisError: No episode has begun.
+        """
+        self._check_begun("last")
+        found: tuple[Floats | None, Any, bool, bool, dict[str, Any]] = super().last(observe)
+        return found
+
+    def step(self, action: Any) -> None:
+        """Take the choice of the agent that is asked; the last one carries out the step.
+
+        Raises:
+            HomeostasisError: No episode has begun, or the choice is outside the action space.
+        """
+        self._check_begun("step")
+        super().step(action)
+
+    def _check_begun(self, what: str) -> None:
+        if not self.env.begun:
+            raise HomeostasisError(f"`{what}` was called while no episode is running; call `reset` first")
 
     def _clear_rewards(self) -> None:
         self.rewards = {name: self.env.no_reward() for name in self.rewards}

@@ -18,6 +18,8 @@ from gymnasium.utils.env_checker import check_env
 from mo_gymnasium.wrappers import LinearReward, MORecordEpisodeStatistics
 from mo_gymnasium.wrappers.vector import MORecordEpisodeStatistics as VectorStatistics
 
+from homeostasis_gym.core import simulate
+from homeostasis_gym.core.benchmark import FORBIDDEN
 from homeostasis_gym.envs.base import HomeostasisEnv
 from homeostasis_gym.errors import HomeostasisError
 from homeostasis_gym.registration import ENVIRONMENTS
@@ -78,7 +80,91 @@ def test_gymnasium_check(env_id, kwargs):
     with warnings.catch_warnings():
         # Levels have no limits in either direction, and Gymnasium warns of any such space.
         warnings.filterwarnings("ignore", message=".*(infinity|For Box action spaces).*")
-        check_env(gym.make(env_id, scalarization="linear", **kwargs).unwrapped, skip_render_check=True)
+        check_env(gym.make(env_id, scalarization="linear", **kwargs).unwrapped)
+
+
+@any_variant
+@pytest.mark.parametrize("noise", ["gymnasium", "bioblue"])
+def test_batch_functions_give_the_bits_of_the_environment(env_id, kwargs, noise):
+    env = gym.make(env_id, **{"noise": noise, **kwargs})
+    inner, benchmark = env.unwrapped, env.unwrapped.benchmark
+    env.action_space.seed(3)
+    observation, _ = env.reset(seed=3)
+    path = inner.noise_path
+    assert path.shape == (benchmark.episode_length, benchmark.noise_channels)
+    states, observations, units, rewards, forbidden = [inner.state], [observation], [], [], []
+    ended = False
+    while not ended:
+        action = small(env) if len(units) % 3 else np.zeros(env.action_space.shape, env.action_space.dtype)
+        units.append(inner.units(action))
+        observation, reward, terminated, truncated, info = env.step(action)
+        states.append(inner.state)
+        observations.append(observation)
+        rewards.append(reward)
+        forbidden.append(info["invalid_action"])
+        ended = terminated or truncated
+    steps = len(units)
+
+    # Two lanes at once, as the function is meant to be used.
+    episodes = simulate(benchmark, lambda s, t: np.stack([units[t]] * 2), np.stack([path[:steps]] * 2))
+    for lane in range(2):
+        assert np.array_equal(episodes.states[lane], states)
+        assert np.array_equal(episodes.observations[lane], observations)
+        assert np.array_equal(episodes.rewards[lane], rewards)
+        assert np.array_equal((episodes.flags[lane] & FORBIDDEN) != 0, forbidden)
+
+    # All steps at once: the function keeps nothing to itself.
+    after, reward, flags = benchmark.step(np.stack(states[:-1]), np.stack(units), path[:steps])
+    assert np.array_equal(after, states[1:]) and np.array_equal(reward, rewards)
+    assert np.array_equal((flags & FORBIDDEN) != 0, forbidden)
+
+
+NOISY = [env_id for env_id in FAMILY if gym.make(env_id).unwrapped.benchmark.noise_channels]
+
+
+@pytest.mark.parametrize("noise", ["gymnasium", "bioblue"])
+@pytest.mark.parametrize("env_id", NOISY)
+def test_every_reset_without_a_seed_brings_new_noise(env_id, noise):
+    env = gym.make(env_id, noise=noise)
+    many = gym.make_vec(env_id, num_envs=2, noise=noise, episode_length=20, autoreset_mode="SameStep")
+    paths = []
+    for seed in (4, None, None):
+        env.reset(seed=seed)
+        paths.append(env.unwrapped.noise_path.tolist())
+    env.reset(seed=4)
+    assert env.unwrapped.noise_path.tolist() == paths[0]
+    assert paths[0] != paths[1] and paths[0] != paths[2] and paths[1] != paths[2]
+
+    # So it is where lanes start over by themselves.
+    many.reset(seed=4)
+    action = np.zeros(many.action_space.shape, np.int64)
+    said = [many.step(action)[4] for _ in range(60)]
+    rows = np.stack([i["final_info"]["noise"] if "final_info" in i else i["noise"] for i in said])
+    episodes = [rows[20 * e : 20 * e + 20] for e in range(3)]
+    assert episodes[0].tolist() != episodes[1].tolist() and episodes[1].tolist() != episodes[2].tolist()
+    assert (episodes[0][:, 0] != episodes[0][:, 1]).any()
+
+
+SHOCKED = [env_id for env_id in NOISY if hasattr(gym.make(env_id).unwrapped.benchmark, "shock_size")]
+
+
+@pytest.mark.parametrize("noise", ["gymnasium", "bioblue"])
+@pytest.mark.parametrize("env_id", SHOCKED)
+def test_certain_shocks_meet_every_objective(env_id, noise):
+    quiet = gym.make(env_id, noise=noise)
+    loud = gym.make(env_id, noise=noise, shock_probability=1.0, shock_size=50.0)
+    quiet.reset(seed=3)
+    loud.reset(seed=3)
+    shocks = loud.unwrapped.noise_path - quiet.unwrapped.noise_path
+    assert shocks.shape[1] == loud.unwrapped.benchmark.objectives
+    assert (abs(shocks) == 50.0).all()
+
+
+def test_which_environments_have_noise_and_shocks():
+    assert [env_id.split("-")[1] for env_id in NOISY] == [
+        *("Single", "MOHoN", "MOBUON", "SleepWake", "ValueGraph")
+    ]
+    assert SHOCKED == NOISY[:-1]
 
 
 @any_variant
@@ -165,7 +251,8 @@ def test_rendering(env_id, mode):
     second = env.render()
     if mode == "ansi":
         assert "step 0/100" in first and "step 1/100" in second
-        names = env.unwrapped.benchmark.objective_names
+        own = env.unwrapped
+        names = own.benchmark.rendered(own.state[np.newaxis])[0]
         assert all(f"  {name}: " in second for name in names)
     else:
         assert first.dtype == np.uint8 and first.ndim == 3 and first.shape[2] == 3

@@ -124,3 +124,28 @@ def test_arguments_that_are_refused():
         ValueGraph(utility="happy")
     with pytest.raises(HomeostasisError, match="`length` must be in"):
         ValueGraph(schedule="front_loaded", episode_length=60)
+
+
+def test_any_order_of_turns_can_be_replayed_and_pictures_show_everybody():
+    env = gym.make("Homeostasis-ValueGraph-v0", episode_length=8, render_mode="ansi").unwrapped
+    turns = np.array([0, 0, 0, 1, 1, 0, 1, 0])
+    env.reset(seed=0, options={"noise": turns[:, np.newaxis]})
+    seen = [int(env.step(np.zeros(3, dtype=np.int64))[0][-2]) for _ in turns]
+    assert seen == turns.tolist()
+    text = env.render()
+    levels = env.benchmark.split(env.state)[0]
+    for agent, row in zip(env.benchmark.agents, levels, strict=True):
+        for value, level in zip(env.benchmark.objective_names, row, strict=True):
+            assert f"  {agent} {value}: {level:8.2f}" in text
+
+
+def test_a_picture_has_one_line_per_agent_and_value():
+    benchmark = ValueGraph(episode_length=5)
+    states = np.repeat(np.array([benchmark.initial_state]), 4, axis=0)
+    states[:, 0] = [1, 2, 3, 4]
+    states[:, -2] = [-1, 0, 1, 0]
+    names, levels, bands = benchmark.rendered(states)
+    assert names[0] == "ALICE Power"
+    assert len(names) == 6
+    assert levels[:, 0].tolist() == [1, 2, 3, 4]
+    assert bands is None

@@ -63,7 +63,7 @@ def test_momalands_tests_with_vector_rewards():
     momaland.api_test(mo_parallel_to_aec(value_graph_v0.parallel_env(episode_length=20)), 50)
 
 
-@pytest.mark.parametrize("noise", ["gymnasium", "published"])
+@pytest.mark.parametrize("noise", ["gymnasium", "bioblue"])
 def test_whole_trajectories_repeat(noise):
     state = np.random.get_state()[1].copy()  # noqa: NPY002
     first = whole_run(3, noise=noise)
@@ -101,7 +101,7 @@ def test_nothing_that_was_handed_out_changes_later():
 @pytest.mark.parametrize("strategy", ["homeostatic", "falling"])
 def test_rules_in_both_seats_play_the_simulation(strategy):
     length = 400
-    env = value_graph_v0.parallel_env(episode_length=length, noise="published")
+    env = value_graph_v0.parallel_env(episode_length=length, noise="bioblue")
     seats = dict.fromkeys(("ALICE", "BOB"), f"rule:{strategy}")
     records = play(env, seats, seed=0)
     run = simulate(reference(rebalancing=strategy), schedules.random(0, length), seeds=0)
@@ -190,7 +190,7 @@ def test_rewards_lie_in_their_space_and_are_the_own_utilities():
 
 
 def test_a_run_may_mix_kinds():
-    env = value_graph_v0.parallel_env(episode_length=300, noise="published", rate=0.03)
+    env = value_graph_v0.parallel_env(episode_length=300, noise="bioblue", rate=0.03)
     records = play(env, {"ALICE": "rule:homeostatic", "BOB": "random"}, seed=2)
     assert records["ALICE"].valid.all() and records["BOB"].valid.all()
     assert records["ALICE"].actions.sum(axis=1).max() == 10
@@ -253,7 +253,7 @@ def test_text_shows_levels_and_turn():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"noise": "loud"}, "`noise` must be one of gymnasium, published, got 'loud'"),
+        ({"noise": "loud"}, "`noise` must be one of gymnasium, bioblue, got 'loud'"),
         ({"render_mode": "human"}, "`render_mode` must be None or 'ansi', got 'human'"),
         ({"schedule": "equal_totals"}, "`schedule` must be one of random, alternating"),
         ({"preset": "book"}, "`preset` must be one of reference"),
@@ -283,3 +283,39 @@ def test_actions_that_are_refused_change_nothing():
         value_graph_v0.parallel_env(episode_length=5).reset(options={"noise": np.full((5, 1), 7.0)})
     with pytest.raises(HomeostasisError, match="`agents` must name ALICE, BOB, got ALICE"):
         play(env, {"ALICE": "no-op"}, seed=0)
+
+
+def test_calls_before_a_reset_and_of_nobody_are_refused():
+    env = value_graph_v0.parallel_env(episode_length=5)
+    with pytest.raises(HomeostasisError, match="`step` was called while no episode is running"):
+        env.step({})
+    env.reset(seed=0)
+    idle = {name: np.zeros(3, dtype=np.int64) for name in env.agents}
+    with pytest.raises(HomeostasisError, match="`actions` must hold choices of ALICE, BOB, got EVE"):
+        env.step({**idle, "EVE": idle["BOB"]})
+    turns = value_graph_v0.env(episode_length=5)
+    with pytest.raises(HomeostasisError, match="`last` was called while no episode is running"):
+        turns.last()
+    with pytest.raises(HomeostasisError, match="`step` was called while no episode is running"):
+        turns.step(idle["BOB"])
+
+
+def test_the_preset_brings_its_schedule_and_settings_reach_the_graph():
+    env = value_graph_v0.parallel_env(preset="article", episode_length=6)
+    assert env.benchmark.schedule == "alternating"
+    assert value_graph_v0.parallel_env(preset="article", schedule="random").benchmark.schedule == "random"
+    settings = {"decay_rate": 0.02, "incentive:BOB:Power": 0.1, "schedule.length": 2}
+    env = value_graph_v0.parallel_env(
+        decay="multiplicative", schedule="blocks", settings=settings, episode_length=6
+    )
+    assert env.benchmark.turns.tolist() == [0, 0, 1, 1, 0, 0]
+    assert env.benchmark.graph.decay_rate == 0.02
+    assert env.seats["BOB"].graph.incentive[1][0] == 0.1
+    for wrong, message in (
+        ({"noise": 0.1}, "`settings` cannot hold noise"),
+        ({"schedule.share": 0.1}, "schedule random has no parameter share"),
+        ({"speed": 1}, "parameter must be one of"),
+        (3, "`settings` must map names to numbers, got 3"),
+    ):
+        with pytest.raises(HomeostasisError, match=message):
+            value_graph_v0.parallel_env(settings=wrong)

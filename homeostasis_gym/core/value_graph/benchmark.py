@@ -14,7 +14,12 @@ from numpy.typing import ArrayLike, NDArray
 from homeostasis_gym.core.benchmark import OUT_OF_RANGE, Benchmark, Policy
 from homeostasis_gym.core.schedules import SCHEDULES, schedule_source
 from homeostasis_gym.core.value_graph.kernels import STRATEGIES, assist_kernel, choose_kernel
-from homeostasis_gym.core.value_graph.params import ValueGraphParams, preset
+from homeostasis_gym.core.value_graph.params import (
+    SCHEDULE_OF_PRESET,
+    ValueGraphParams,
+    preset,
+    with_parameter,
+)
 from homeostasis_gym.core.value_graph.simulation import initial_state
 from homeostasis_gym.errors import HomeostasisError, UnknownNameError
 
@@ -46,13 +51,17 @@ class ValueGraph(Benchmark):
 
     Args:
         preset: Settings to start from, one of `homeostasis_gym.core.value_graph.PRESETS`.
-        schedule: Who may be helped when: ``random``, drawn in every episode, or one of the fixed
-            schedules ``alternating``, ``thue_morse``, ``blocks``, ``front_loaded`` and
+        schedule: Who may be helped when: None for the preset's own, ``random``, drawn in every episode, or
+            one of the fixed schedules ``alternating``, ``thue_morse``, ``blocks``, ``front_loaded`` and
             ``missed_and_repaid`` of `homeostasis_gym.core.schedules`.
         utility: Utility function; None for the preset's.
         rate: Interaction rate; None for the preset's.
         max_step: Greatest correction per step; None for the preset's.
         target: Lower and upper edge of the target band; None for the preset's.
+        decay: Kind of decay; None for the preset's.
+        settings: More numbers, by the names of `homeostasis_gym.core.value_graph.with_parameter` (such as
+            ``decay_rate``, ``incentive:BOB:Power`` or ``between:Power->Power``) or ``schedule.NAME`` for a
+            parameter of the schedule. A mapping, or pairs.
         episode_length: See `Benchmark`.
         max_consumption: Units of correction that make `max_step`, and the most that one step holds.
             None counts as 10 here, without an upper limit of what may be tried.
@@ -63,15 +72,29 @@ class ValueGraph(Benchmark):
     shadow_policy: ClassVar[str] = "homeostatic"
 
     preset: str = "reference"
-    schedule: str = _DRAWN
+    schedule: str | None = None
     utility: str | None = None
     rate: float | None = None
     max_step: float | None = None
     target: tuple[float, float] | None = None
+    decay: str | None = None
+    settings: Mapping[str, float] | tuple[tuple[str, float], ...] = ()
     episode_length: int = 1000
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        try:
+            pairs = tuple((str(name), float(number)) for name, number in dict(self.settings).items())
+        except (TypeError, ValueError):
+            raise HomeostasisError(f"`settings` must map names to numbers, got {self.settings!r}") from None
+        object.__setattr__(self, "settings", pairs)
+        for name in ("noise", "incentive_start", "incentive_stop", "retention"):
+            if name in dict(pairs):
+                raise HomeostasisError(
+                    f"`settings` cannot hold {name}: only `simulate` and ensembles have it"
+                )
+        if self.schedule is None:
+            object.__setattr__(self, "schedule", SCHEDULE_OF_PRESET.get(self.preset, _DRAWN))
         if self.schedule not in (_DRAWN, *_FIXED):
             raise UnknownNameError(
                 f"`schedule` must be one of {', '.join((_DRAWN, *_FIXED))}, got {self.schedule!r}"
@@ -82,15 +105,23 @@ class ValueGraph(Benchmark):
     @cached_property
     def graph(self) -> ValueGraphParams:
         """The parameters of the dynamics."""
-        given = {name: getattr(self, name) for name in ("utility", "rate", "max_step", "target")}
-        return preset(self.preset, **{name: value for name, value in given.items() if value is not None})
+        given = {name: getattr(self, name) for name in ("utility", "rate", "max_step", "target", "decay")}
+        params = preset(self.preset, **{name: value for name, value in given.items() if value is not None})
+        for name, number in dict(self.settings).items():
+            if not name.startswith("schedule."):
+                params = with_parameter(params, name, number)
+        return params
 
     @cached_property
     def turns(self) -> NDArray[np.int8] | None:
         """Who may be helped after each step, -1 for nobody, ``(episode_length,)``; None where it is drawn."""
+        given = dict(self.settings).items()
+        own = {name.partition(".")[2]: number for name, number in given if name.startswith("schedule.")}
+        assert self.schedule is not None
+        # Also where turns are drawn: refuses settings that the schedule does not have.
+        source = schedule_source(self.schedule, self.episode_length, len(self.graph.agents), **own)
         if self.schedule == _DRAWN:
             return None
-        source = schedule_source(self.schedule, self.episode_length, len(self.graph.agents))
         turns: NDArray[np.int8] = source(np.zeros(1, dtype=np.int64))[0].copy()
         return turns
 
@@ -181,6 +212,12 @@ class ValueGraph(Benchmark):
         levels = self.split(states)[0]
         who = np.maximum(self.acting(states), 0)[..., np.newaxis, np.newaxis]
         return np.take_along_axis(levels, who, axis=-2)[..., 0, :]
+
+    def rendered(self, states: NDArray[np.float64]) -> tuple[tuple[str, ...], NDArray[np.float64], None]:
+        """One line per agent and value, whosever turn it is."""
+        levels = self.split(states)[0]
+        names = tuple(f"{agent} {value}" for agent in self.agents for value in self.graph.values)
+        return names, levels.reshape(len(levels), -1), None
 
     @property
     def normalized_bounds(self) -> tuple[tuple[float, ...], tuple[float, ...]]:  # noqa: D102 (inherited)
@@ -322,6 +359,8 @@ class ValueGraphSeat(ValueGraph):
         rate: See `ValueGraph`.
         max_step: See `ValueGraph`.
         target: See `ValueGraph`.
+        decay: See `ValueGraph`.
+        settings: See `ValueGraph`.
         episode_length: See `Benchmark`.
         max_consumption: See `ValueGraph`.
     """

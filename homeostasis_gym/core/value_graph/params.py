@@ -319,8 +319,9 @@ def article(**changes: Any) -> ValueGraphParams:
     The prose has every value decay continuously, utilities that are bounded, no influence between
     the agents, Self-direction reinforcing itself and both other values, Power and Benevolence at
     odds, and a band as the target; whose turn it is follows a fixed order with equal counts (its
-    `SCHEDULE_OF_PRESET` is ``alternating``), and nothing is drawn: every seed gives the same run. It gives no formulas and few numbers: the
-    size of the decay, the width of the band, the shape of the bounded utility and the order in which ties are
+    `SCHEDULE_OF_PRESET` is ``alternating``), and nothing is drawn: every seed gives the same run. It gives
+    no formulas and few numbers: the size of the decay, the width of the band, the shape of the bounded
+    utility and the order in which ties are
     settled are our choice.
 
     Args:
