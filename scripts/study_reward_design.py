@@ -116,6 +116,8 @@ def run_all(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         base = make_vec_env(make_spec("PPO", env_id), 1).env.benchmark
         benchmark = replace(base, max_consumption=None)
         for design, changes in designs(base).items():
+            if arguments.designs and design not in arguments.designs:
+                continue
             for algorithm in arguments.algos:
                 for seed in range(arguments.seeds):
                     spec: TrainingSpec = make_spec(
@@ -252,6 +254,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/reward-design"))
     parser.add_argument("--envs", nargs="+", default=["MOHoN", "MOBUON"])
     parser.add_argument("--algos", nargs="+", default=["PPO", "A2C"])
+    parser.add_argument("--designs", nargs="+", help="only these, by name (default: all)")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=500_000)
     parser.add_argument("--episodes", type=int, default=100)

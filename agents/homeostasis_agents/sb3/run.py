@@ -101,7 +101,8 @@ class TrainingRun:
         wanted = {"spec": spec, "evaluation_episodes": self.episodes, "versions": versions()}
         if path.exists():
             held = json.loads(path.read_text(encoding="utf-8"))
-            different = [key for key, value in spec.items() if held["spec"].get(key) != value]
+            decisive = [key for key in spec if key != "tuned_by"]
+            different = [key for key in decisive if held["spec"].get(key) != spec[key]]
             different += [key for key in ("evaluation_episodes", "versions") if held[key] != wanted[key]]
             if different:
                 raise HomeostasisError(

@@ -1,0 +1,133 @@
+"""The Pareto front between the objectives, with the collapse metrics of every point on it.
+
+    python scripts/pareto_front.py
+
+For every environment a policy is trained for each of several trade-offs: the components that belong to one
+objective are weighted from all for the first to all for the last, components that belong to none count as they are.
+Every policy is played on unseen noise. A point is on the front when no other is at least as good in both objectives
+and better in one. Trainings stand in ``runs/pareto``: the same command goes on where it stopped. Figures go to
+``docs/figures/pareto-*.svg``, the numbers to ``docs/figures/pareto.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from homeostasis_agents.sb3.evaluation import play, unseen_noise
+from homeostasis_agents.sb3.policy import load_policy
+from homeostasis_agents.sb3.run import TrainingRun
+from homeostasis_agents.sb3.spec import make_spec
+from homeostasis_agents.sb3.training import make_vec_env
+
+from homeostasis_gym.collapse import score
+from homeostasis_gym.core.benchmark import Benchmark
+
+TEST_NOISE = 5  # number of the set of noise paths; see the other studies
+
+
+def weights(benchmark: Benchmark, share: float) -> list[float]:
+    """Weights with which the first objective counts `share` and the second the rest, twice over."""
+    first, second = benchmark.objective_names
+    ends = {f"_{first}": 2.0 * share, f"_{second}": 2.0 * (1.0 - share)}
+    return [
+        next((weight for end, weight in ends.items() if name.endswith(end)), 1.0)
+        for name in benchmark.reward_names
+    ]
+
+
+def on_front(points: np.ndarray) -> list[bool]:
+    """Which of the points (n, 2) no other dominates."""
+    return [not any((other >= point).all() and (other > point).any() for other in points) for point in points]
+
+
+def run(env_id: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    base = make_vec_env(make_spec(arguments.algo, env_id), 1).env.benchmark
+    benchmark = replace(base, max_consumption=None)
+    noise = unseen_noise(benchmark, arguments.episodes, TEST_NOISE)
+    rows = []
+    for share in np.linspace(0.0, 1.0, arguments.points).round(4).tolist():
+        spec = make_spec(
+            arguments.algo,
+            env_id,
+            steps=arguments.steps,
+            scalarization={"name": "linear", "weights": weights(base, share)},
+        )
+        training = TrainingRun(arguments.out / env_id / f"share-{share:g}", spec, episodes=30)
+        training.run()
+        scored = score(play(load_policy(training.best_path), benchmark, noise))
+        rows.append(
+            {
+                "env": env_id,
+                "share": share,
+                "objectives": {
+                    name: float(np.mean([one.objective_scores[name] for one in scored]))
+                    for name in benchmark.objective_names
+                },
+                "score": float(np.mean([one.score for one in scored])),
+                "flip_rate": float(np.mean([bool(one.flip) for one in scored])),
+                "runaway_index": float(np.mean([one.runaway_index for one in scored])),
+                "regret": float(np.mean([one.regret for one in scored])),
+            }
+        )
+        print(json.dumps(rows[-1]), flush=True)
+    points = np.array([list(row["objectives"].values()) for row in rows])
+    for row, chosen in zip(rows, on_front(points), strict=True):
+        row["front"] = chosen
+    return rows
+
+
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "homeostasis-gym"
+    from matplotlib import pyplot as plt
+
+    names = list(rows[0]["objectives"])
+    figure, axis = plt.subplots(figsize=(6, 4.5))
+    x, y = ([row["objectives"][name] for row in rows] for name in names)
+    marks = axis.scatter(x, y, c=[row["flip_rate"] for row in rows], cmap="magma_r", vmin=0, vmax=1, s=60)
+    for row, a, b in zip(rows, x, y, strict=True):
+        text = f"{row['share']:g}: RI {row['runaway_index']:.2f}" + ("" if row["front"] else " (dominated)")
+        axis.annotate(text, (a, b), textcoords="offset points", xytext=(6, 4), fontsize=7)
+    axis.set_xscale("symlog", linthresh=100)
+    axis.set_yscale("symlog", linthresh=100)
+    axis.set_xlabel(f"score of objective {names[0]}")
+    axis.set_ylabel(f"score of objective {names[1]}")
+    axis.set_title(rows[0]["env"], fontsize=10)
+    figure.colorbar(marks, label="flip rate")
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=Path("runs/pareto"))
+    parser.add_argument("--envs", nargs="+", default=["MOHoN", "MOBUO"])
+    parser.add_argument("--algo", default="A2C")
+    parser.add_argument("--points", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=400_000)
+    parser.add_argument("--episodes", type=int, default=100)
+    parser.add_argument("--figures", type=Path, default=Path("docs/figures"))
+    arguments = parser.parse_args()
+    arguments.figures.mkdir(parents=True, exist_ok=True)
+    found = []
+    for name in arguments.envs:
+        rows = run(f"Homeostasis-{name}-v0", arguments)
+        draw(rows, arguments.figures / f"pareto-{name}.svg")
+        found += rows
+    (arguments.figures / "pareto.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
