@@ -116,7 +116,6 @@ class Task:
             benchmark=getattr(inner, "benchmark", None),
         )
 
-
     def action(self, units: ArrayLike) -> NDArray[Any] | int:
         """Put counts of units per objective into the form of the action space.
 

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from homeostasis_gym.core.benchmark import NoisyBenchmark, check_integer, objective_names
 from homeostasis_gym.core.mobuo import Unbounded
+from homeostasis_gym.core.noise import level_noise
 
 __all__ = ["MOBUON"]
 
@@ -40,8 +41,8 @@ class MOBUON(NoisyBenchmark, Unbounded):
 
     @property
     def noise_low(self) -> tuple[int, ...]:  # noqa: D102 (inherited)
-        return tuple(-(5 + i) for i in range(1, self.objectives + 1))
+        return level_noise(self.objectives)[0]
 
     @property
     def noise_high(self) -> tuple[int, ...]:  # noqa: D102 (inherited)
-        return tuple(3 + i for i in range(1, self.objectives + 1))
+        return level_noise(self.objectives)[1]

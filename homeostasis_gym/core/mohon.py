@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from homeostasis_gym.core.benchmark import check_integer, objective_names
 from homeostasis_gym.core.homeostatic import Homeostatic, base_stock, restore
+from homeostasis_gym.core.noise import level_noise
 
 __all__ = ["MOHoN", "base_stock", "restore"]
 
@@ -40,11 +41,11 @@ class MOHoN(Homeostatic):
 
     @property
     def noise_low(self) -> tuple[int, ...]:  # noqa: D102 (inherited)
-        return tuple(-(5 + i) for i in range(1, self.objectives + 1))
+        return level_noise(self.objectives)[0]
 
     @property
     def noise_high(self) -> tuple[int, ...]:  # noqa: D102 (inherited)
-        return tuple(3 + i for i in range(1, self.objectives + 1))
+        return level_noise(self.objectives)[1]
 
     @property
     def targets(self) -> tuple[float, ...]:  # noqa: D102 (inherited)

@@ -33,6 +33,7 @@ __all__ = [
     "NoiseShape",
     "check_path",
     "derived_keys",
+    "level_noise",
     "path_from_keys",
     "published_path",
     "rows_from_keys",
@@ -81,6 +82,16 @@ class NoiseShape:
     def shocks(self) -> bool:
         """Whether shocks can happen."""
         return self.shock_probability > 0.0 and self.shock_size != 0.0 and self.shock_channels > 0
+
+
+def level_noise(objectives: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The published ranges: objective i = 1, 2, ... meets whole numbers from -(5 + i) to 3 + i.
+
+    Returns:
+        Smallest and largest value of every objective, inclusive.
+    """
+    numbers = range(1, objectives + 1)
+    return tuple(-(5 + i) for i in numbers), tuple(3 + i for i in numbers)
 
 
 @formula

@@ -28,6 +28,7 @@ from homeostasis_gym.core.homeostatic import (
     satiation_rewards,
     undersatiation,
 )
+from homeostasis_gym.core.noise import level_noise
 from homeostasis_gym.errors import HomeostasisError
 
 __all__ = ["SleepWake"]
@@ -48,7 +49,7 @@ def _advance(
     clearance: float,
     asleep_steps: int,
     awake_steps: int,
-    switch_below: float,
+    switch_from: float,
 ) -> int:
     objectives = state.shape[0] - 2
     lanes = state.shape[1]
@@ -74,7 +75,7 @@ def _advance(
         awake_now = state[objectives, k] > 0.0
         age = state[objectives + 1, k] + 1.0
         if by_chance:
-            switches = noise[objectives, k] < switch_below
+            switches = noise[objectives, k] >= switch_from
         else:
             switches = age >= (awake_steps if awake_now else asleep_steps)
         if switches:
@@ -103,7 +104,8 @@ class SleepWake(NoisyBenchmark):
         awake_steps: Steps awake before falling asleep, by schedule.
         asleep_steps: Steps asleep before waking up, by schedule.
         switch_probability: Chance to switch at each step, by chance; in whole ten-thousandths, because it
-            is compared with one more noise channel, uniform in 0 .. 9999.
+            is compared with one more noise channel, uniform in 0 .. 9999, whose highest values switch: noise
+            of zeros leaves the regime alone (unless the probability is 1).
         clearance: Units by which every level falls in a step.
         hop: Distance of the two set points in half widths; at 2 the two bands just touch.
         shock_probability: See `NoisyBenchmark`.
@@ -170,12 +172,12 @@ class SleepWake(NoisyBenchmark):
 
     @property
     def noise_low(self) -> tuple[int, ...]:  # noqa: D102 (inherited)
-        levels = tuple(-(5 + i) for i in range(1, self.objectives + 1))
+        levels = level_noise(self.objectives)[0]
         return (*levels, 0) if self.switching == "chance" else levels
 
     @property
     def noise_high(self) -> tuple[int, ...]:  # noqa: D102 (inherited)
-        levels = tuple(3 + i for i in range(1, self.objectives + 1))
+        levels = level_noise(self.objectives)[1]
         return (*levels, _CHANCES - 1) if self.switching == "chance" else levels
 
     @cached_property
@@ -288,5 +290,5 @@ class SleepWake(NoisyBenchmark):
             float(self.clearance),
             self.asleep_steps,
             self.awake_steps,
-            float(round(self.switch_probability * _CHANCES)),
+            float(_CHANCES - round(self.switch_probability * _CHANCES)),
         )

@@ -47,8 +47,9 @@ class SleepWakeEnv(HomeostasisEnv):
     ## Dynamics and Noise
     level += units - clearance; level += noise, a whole number, uniform in -(5 + i) .. 3 + i; the step is
     judged; then the regime may switch: by schedule after `awake_steps` or `asleep_steps`, or by chance, which
-    is one more channel of the noise, uniform in 0 .. 9999, that switches the regime when it is below
-    10000 `switch_probability`. The noise does not depend on what the agent does.
+    is one more channel of the noise, uniform in 0 .. 9999, that switches the regime when it is at least
+    10000 (1 - `switch_probability`): a scripted path of zeros leaves the regime alone. The noise does not
+    depend on what the agent does.
     `reset(options={"noise": array})` replays a path of shape (steps, n), by chance (steps, n + 1). With
     `shock_probability` the levels' noise holds rare shocks of `shock_size` up or down.
 

@@ -27,7 +27,7 @@ LIMITS = st.one_of(st.none(), st.integers(1, 40), st.just(2**31 - 1))
 SHOCKS = st.fixed_dictionaries(
     {
         "shock_probability": st.sampled_from([0.0, 0.1, 1.0]),
-        "shock_size": st.sampled_from([0.0, 25.0, 1e6]),
+        "shock_size": st.sampled_from([0.0, 25.0, 1e9]),
     }
 )
 COMMON = st.fixed_dictionaries({"episode_length": st.integers(1, 30), "max_consumption": LIMITS})
@@ -248,9 +248,31 @@ def test_sleepwake_hops_on_schedule():
 def test_sleepwake_hops_by_chance_as_its_noise_says():
     benchmark = SleepWake(switching="chance", switch_probability=0.25, episode_length=3)
     noise = np.zeros((1, 3, 3))
-    noise[0, :, 2] = [2500, 2499, 0]
+    noise[0, :, 2] = [7499, 7500, 9999]
     episodes = simulate(benchmark, benchmark.policy("restore"), noise)
     assert episodes.states[0, :, 2].tolist() == [1, 1, 0, 1]
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.08, 0.9999, 1.0])
+def test_noise_of_zeros_switches_no_regime_unless_it_must(probability):
+    benchmark = SleepWake(switching="chance", switch_probability=probability)
+    for value, switches in ((0.0, probability == 1.0), (9999.0, probability > 0.0)):
+        after, _, _ = benchmark.step(benchmark.initial_state, [0, 0], [0.0, 0.0, value])
+        assert after[2] == (0.0 if switches else 1.0)
+
+
+@pytest.mark.parametrize("kind", [Single, MOHoN, MOBUON, SleepWake])
+def test_the_largest_shock_keeps_every_number_exact(kind):
+    quiet, loud = kind(), kind(shock_probability=1.0, shock_size=1e9)
+    with pytest.raises(HomeostasisError, match=r"`shock_size` must be a number in \[0.0, 1000000000.0\]"):
+        kind(shock_size=1.0000001e9)
+    keys = np.arange(4, dtype=np.uint64)
+    assert (abs(loud.noise_paths(keys) - quiet.noise_paths(keys)) == 1e9).all()
+    noise = loud.noise_paths(keys).transpose(2, 0, 1)
+    episodes = simulate(loud, lambda s, t: np.ones((len(s), loud.objectives), np.int64), noise)
+    assert np.isfinite(episodes.rewards).all()
+    levels = loud.levels(episodes.states)
+    assert np.array_equal(levels, np.round(levels))
 
 
 def test_yesterdays_right_action_is_todays_mistake():
@@ -296,7 +318,7 @@ def test_actions_out_of_range_are_refused_whole(benchmark):
         (MOHoN, {"episode_length": True}, "`episode_length` must be an integer"),
         (Single, {"max_consumption": 0}, "`max_consumption` must be an integer of at least 1"),
         (Single, {"shock_probability": 1.5}, r"`shock_probability` must be a number in \[0.0, 1.0\]"),
-        (Single, {"shock_size": -1}, "`shock_size` must be a number finite and at least 0"),
+        (Single, {"shock_size": -1}, r"`shock_size` must be a number in \[0.0, 1000000000.0\], got -1"),
         (MOBUO, {"harvest_limit": 0}, "`harvest_limit` must be an integer of at least 1"),
         (Sustainability, {"initial_stock": 21.0}, r"`initial_stock` must be a number in \[1.0, 20.0\]"),
         (Sustainability, {"growth": float("nan")}, "`growth` must be a number"),

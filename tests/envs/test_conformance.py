@@ -164,7 +164,7 @@ def test_which_environments_have_noise_and_shocks():
     assert [env_id.split("-")[1] for env_id in NOISY] == [
         *("Single", "MOHoN", "MOBUON", "SleepWake", "ValueGraph")
     ]
-    assert SHOCKED == NOISY[:-1]
+    assert NOISY[:-1] == SHOCKED
 
 
 @any_variant
