@@ -57,8 +57,15 @@ class Rule:
         return Decision(self._task.action(units))
 
 
-def rule(task: Task, argument: str) -> Rule:
-    """The policy named behind the colon: ``rule:restore``."""
+def rule(task: Task, argument: str = "") -> Rule:
+    """The policy named behind the colon: ``rule:restore``.
+
+    Raises:
+        HomeostasisError: No policy is named.
+    """
+    if not argument:
+        known = ", ".join(_benchmark(task, "agent 'rule'").policies)
+        raise HomeostasisError(f"agent 'rule' must be given as rule:POLICY, with POLICY one of {known}")
     return Rule(task, argument)
 
 

@@ -516,14 +516,28 @@ def as_units(action: ArrayLike) -> NDArray[np.int64]:
     Raises:
         HomeostasisError: The action does not consist of whole numbers.
     """
-    units = np.asarray(action)
+    units = as_array(action)
     if units.dtype != np.int64:
         if not np.issubdtype(units.dtype, np.integer):
             raise HomeostasisError(
                 f"`action` must be whole numbers of an integer type, got {units.dtype}: {action!r}"
             )
+        if units.dtype == np.uint64 and units.size and units.max() > np.uint64(NO_LIMIT):
+            raise HomeostasisError(f"`action` must be at most {NO_LIMIT}, got {units.max()}")
         units = units.astype(np.int64)
     return units
+
+
+def as_array(action: ArrayLike) -> NDArray[Any]:
+    """Take an action as an array of whatever it holds.
+
+    Raises:
+        HomeostasisError: Its rows have different lengths.
+    """
+    try:
+        return np.asarray(action)
+    except ValueError as error:
+        raise HomeostasisError(f"`action` must be an array of numbers, got {action!r} ({error})") from error
 
 
 def out_of_range(actions: NDArray[np.int64], flags: NDArray[np.uint8], limit: int) -> HomeostasisError:

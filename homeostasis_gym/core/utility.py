@@ -52,13 +52,13 @@ def log(reward_dim: int, weights: Sequence[float] | None = None, scale: float = 
 
     Args:
         reward_dim: Number of components.
-        weights: One weight per component; all 1 by default.
+        weights: One weight per component, none negative; all 1 by default.
         scale: Size of a reward from which on more of it pays markedly less.
 
     Raises:
         HomeostasisError: Wrong weights, or a scale that is not positive.
     """
-    return _Concave(_weights(reward_dim, weights), _positive("scale", scale), None)
+    return _Concave(_weights(reward_dim, weights, least=0.0), _positive("scale", scale), None)
 
 
 def sfella(
@@ -77,7 +77,7 @@ def sfella(
 
     Args:
         reward_dim: Number of components.
-        weights: One weight per component; all 1 by default.
+        weights: One weight per component, none negative; all 1 by default.
         scale: Size of a reward that counts as 1.
         knee: Where the exponential gives way to its tangent, at most 700.
 
@@ -86,7 +86,7 @@ def sfella(
     """
     if not 0.0 < _positive("knee", knee) <= 700.0:
         raise HomeostasisError(f"`knee` must be at most 700, got {knee!r}")
-    return _Concave(_weights(reward_dim, weights), _positive("scale", scale), float(knee))
+    return _Concave(_weights(reward_dim, weights, least=0.0), _positive("scale", scale), float(knee))
 
 
 def minimum(reward_dim: int, weights: Sequence[float] | None = None) -> Scalarization:
@@ -94,12 +94,12 @@ def minimum(reward_dim: int, weights: Sequence[float] | None = None) -> Scalariz
 
     Args:
         reward_dim: Number of components.
-        weights: One weight per component; all 1 by default.
+        weights: One weight per component, none negative; all 1 by default.
 
     Raises:
         HomeostasisError: Wrong weights.
     """
-    return _Minimum(_weights(reward_dim, weights))
+    return _Minimum(_weights(reward_dim, weights, least=0.0))
 
 
 def chebyshev(
@@ -107,18 +107,21 @@ def chebyshev(
     weights: Sequence[float] | None = None,
     ideal: Sequence[float] | None = None,
 ) -> Scalarization:
-    """The negative weighted Chebyshev distance from an ideal reward: -max of weight * abs(ideal - r).
+    """The worst shortfall from an ideal reward: -max of weight * max(0, ideal - r).
+
+    This is the weighted Chebyshev distance, except that more than the ideal costs nothing.
 
     Args:
         reward_dim: Number of components.
-        weights: One weight per component; all 1 by default.
-        ideal: The reward that would be perfect; zeros by default.
+        weights: One weight per component, none negative; all 1 by default.
+        ideal: The reward that would be perfect; zeros by default, which counts losses alone. Give it where
+            gains matter, as in harvesting.
 
     Raises:
         HomeostasisError: Wrong weights or ideal.
     """
     point = np.zeros(reward_dim) if ideal is None else _vector("ideal", ideal, reward_dim)
-    return _Chebyshev(_weights(reward_dim, weights), point)
+    return _Chebyshev(_weights(reward_dim, weights, least=0.0), point)
 
 
 class _Linear:
@@ -163,7 +166,8 @@ class _Chebyshev:
         self.ideal = ideal
 
     def __call__(self, reward: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray(-(np.abs(self.ideal - reward) * self.weights).max(axis=-1))
+        shortfall = np.maximum(self.ideal - reward, 0.0) * self.weights
+        return np.asarray(0.0 - shortfall.max(axis=-1))
 
 
 class DriveReduction:
@@ -259,12 +263,16 @@ def make_utility(
         UnknownNameError: No such scalarisation.
         HomeostasisError: It does not take these arguments.
     """
+    if not isinstance(spec, (str, Mapping)):
+        raise HomeostasisError(
+            f"`scalarization` must be a name or a mapping with `name` and arguments, got {spec!r}"
+        )
     settings = {"name": spec} if isinstance(spec, str) else dict(spec)
     name = settings.pop("name", None)
     try:
         if name == "drive-reduction":
             return DriveReduction(reward_dim, benchmark, **settings)
-        if name in SCALARIZATIONS:
+        if isinstance(name, str) and name in SCALARIZATIONS:
             return SCALARIZATIONS[name](reward_dim, **settings)
     except TypeError as error:
         raise HomeostasisError(f"`scalarization` {name!r}: {error}") from error
@@ -283,8 +291,15 @@ def _vector(name: str, values: Sequence[float], reward_dim: int) -> NDArray[np.f
     return vector
 
 
-def _weights(reward_dim: int, weights: Sequence[float] | None) -> NDArray[np.float64]:
-    return np.ones(reward_dim) if weights is None else _vector("weights", weights, reward_dim)
+def _weights(reward_dim: int, weights: Sequence[float] | None, least: float = -np.inf) -> NDArray[np.float64]:
+    if weights is None:
+        return np.ones(reward_dim)
+    vector = _vector("weights", weights, reward_dim)
+    if (vector < least).any():
+        raise HomeostasisError(
+            f"`weights` must not be negative here, where more reward must never count less, got {weights!r}"
+        )
+    return vector
 
 
 def _positive(name: str, value: float) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiDiscrete, Space
 from numpy.typing import NDArray
 
-from homeostasis_gym.core.benchmark import Benchmark, as_units
+from homeostasis_gym.core.benchmark import NO_LIMIT, Benchmark, as_array, as_units
 from homeostasis_gym.errors import HomeostasisError
 
 __all__ = ["ActionCodec"]
@@ -36,7 +36,7 @@ class ActionCodec:
         unlimited = benchmark.max_consumption is None
         if mode is None:
             mode = "box" if unlimited else "multidiscrete"
-        if mode not in MODES:
+        if not isinstance(mode, str) or mode not in MODES:
             raise HomeostasisError(f"`actions` must be one of {', '.join(MODES)}, got {mode!r}")
         if unlimited and mode != "box":
             raise HomeostasisError(f"`actions` must be 'box' where `max_consumption` is None, got {mode!r}")
@@ -85,16 +85,22 @@ class ActionCodec:
                 raise HomeostasisError(f"`action` must be in [0, {count - 1}], got {numbers.tolist()[:8]}")
             return np.ascontiguousarray(numbers[:, np.newaxis] // self._place % (self.limit + 1))
         if self.rounds:
-            values = np.asarray(actions, dtype=np.float64)
+            values = as_array(actions)
+            if values.dtype.kind not in "iuf":
+                raise HomeostasisError(f"`action` must be numbers, got {values.dtype}: {actions!r}")
             if not np.isfinite(values).all():
                 raise HomeostasisError(f"`action` must be finite, got {actions!r}")
-            units = np.rint(values).astype(np.int64)
+            if values.size and not (values.min() > -NO_LIMIT and values.max() < NO_LIMIT):
+                raise HomeostasisError(
+                    f"`action` must be amounts in [0, {self.limit}], got {values.tolist()}"
+                )
+            units: NDArray[np.int64] = np.rint(values).astype(np.int64)
         else:
             units = as_units(actions)
         if units.shape != (lanes, self.objectives):
             raise HomeostasisError(
                 f"`action` must have shape {(self.objectives,)} for each environment, "
-                f"got {units.shape[1:] if lanes == len(units) else units.shape}"
+                f"got {units.shape[1:] if units.shape[:1] == (lanes,) else units.shape}"
             )
         # Kernels are compiled for plain arrays: no strides, writable.
         return units if units.flags.carray else units.copy()

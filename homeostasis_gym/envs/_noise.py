@@ -46,6 +46,11 @@ class NoiseSource:
         generator: Callable[[int], np.random.Generator],
         lanes: int = 1,
     ) -> None:
+        if not isinstance(kind, str):
+            raise HomeostasisError(
+                f"`noise` must be one of {', '.join(SOURCES)}; a path is given to "
+                f"reset(options={{'noise': path}}), got {kind!r}"
+            )
         if kind not in SOURCES:
             raise HomeostasisError(f"`noise` must be one of {', '.join(SOURCES)}, got {kind!r}")
         self.benchmark = benchmark

@@ -16,6 +16,7 @@ from homeostasis_gym.core.benchmark import (
     OUT_OF_RANGE,
     TERMINATED,
     Benchmark,
+    as_array,
     out_of_range,
 )
 from homeostasis_gym.core.noise import check_path
@@ -154,7 +155,7 @@ class HomeostasisEnv(gym.Env[NDArray[np.float64], Any]):
         ):
             units = action[None]  # the common case, without a detour
         else:
-            units = self._codec.units(np.asarray(action)[np.newaxis], 1)
+            units = self._codec.units(as_array(action)[np.newaxis], 1)
         before = self._levels.copy() if self._drive is not None else None
         column = np.empty(self._reward_shape)
         flags = self._advance(self._state, units, self._path[step], column, self._flags)
@@ -204,7 +205,7 @@ class HomeostasisEnv(gym.Env[NDArray[np.float64], Any]):
 
     def units(self, action: Any) -> NDArray[np.int64]:
         """An action of this environment's space as counts per objective, shape (objectives,)."""
-        return np.array(self._codec.units(np.asarray(action)[np.newaxis], 1)[0])
+        return np.array(self._codec.units(as_array(action)[np.newaxis], 1)[0])
 
     def render(self) -> Any:
         """Draw the episode so far: text for ``ansi``, an array (height, width, 3) uint8 for ``rgb_array``."""

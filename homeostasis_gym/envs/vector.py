@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -68,11 +68,13 @@ class HomeostasisVectorEnv(VectorEnv[NDArray[np.float64], Any, NDArray[Any]]):
     ) -> None:
         check_integer("num_envs", num_envs, 1)
         benchmark = self.benchmark_class(**parameters)
-        if max_episode_steps is not None and max_episode_steps < benchmark.episode_length:
-            benchmark = self.benchmark_class(**{**parameters, "episode_length": max_episode_steps})
+        if max_episode_steps is not None:
+            check_integer("max_episode_steps", max_episode_steps, 1)
+            if max_episode_steps < benchmark.episode_length:
+                benchmark = self.benchmark_class(**{**parameters, "episode_length": max_episode_steps})
         self.benchmark = benchmark
         self.num_envs = num_envs
-        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.autoreset_mode = _autoreset(autoreset_mode)
         self.metadata = {
             "render_modes": ["ansi", "rgb_array"],
             "render_fps": 10,
@@ -122,11 +124,11 @@ class HomeostasisVectorEnv(VectorEnv[NDArray[np.float64], Any, NDArray[Any]]):
         check_options(options, ("noise", "reset_mask"))
         mask = self._reset_mask((options or {}).get("reset_mask"))
         scripted = self._scripted((options or {}).get("noise"))
-        if seed is None or isinstance(seed, (int, np.integer)):
+        if seed is None or (isinstance(seed, (int, np.integer)) and not isinstance(seed, bool)):
             super().reset(seed=None if seed is None else int(seed))
             seeds = [None if seed is None else int(seed) + i for i in range(self.num_envs)]
         else:
-            seeds = list(seed)
+            seeds = _seeds(seed)
             if len(seeds) != self.num_envs:
                 raise HomeostasisError(
                     f"`seed` must hold one seed per environment ({self.num_envs}), got {len(seeds)}"
@@ -294,7 +296,10 @@ class HomeostasisVectorEnv(VectorEnv[NDArray[np.float64], Any, NDArray[Any]]):
     def _scripted(self, noise: Any) -> NDArray[np.float64] | None:
         if noise is None:
             return None
-        paths = np.asarray(noise)
+        try:
+            paths = np.asarray(noise, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise HomeostasisError(f"`options['noise']` must be an array of numbers ({error})") from error
         if paths.ndim == 2:
             paths = np.broadcast_to(paths, (self.num_envs, *paths.shape))
         if paths.ndim != 3 or len(paths) != self.num_envs:
@@ -305,3 +310,19 @@ class HomeostasisVectorEnv(VectorEnv[NDArray[np.float64], Any, NDArray[Any]]):
             )
         length, channels = self.benchmark.episode_length, self.benchmark.noise_channels
         return np.stack([check_path(path, length, channels) for path in paths], axis=-1)
+
+
+def _autoreset(mode: AutoresetMode | str) -> AutoresetMode:
+    try:
+        return AutoresetMode(mode)
+    except ValueError:
+        known = ", ".join(m.value for m in AutoresetMode)
+        raise HomeostasisError(f"`autoreset_mode` must be one of {known}, got {mode!r}") from None
+
+
+def _seeds(seed: Any) -> list[int | None]:
+    """One seed or None per lane."""
+    seeds = list(seed) if isinstance(seed, Iterable) and not isinstance(seed, (str, bytes)) else [seed]
+    if not all(s is None or (isinstance(s, (int, np.integer)) and not isinstance(s, bool)) for s in seeds):
+        raise HomeostasisError(f"`seed` must be None, an integer, or one of these per lane, got {seed!r}")
+    return [None if s is None else int(s) for s in seeds]

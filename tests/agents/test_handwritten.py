@@ -69,6 +69,11 @@ def test_agents_are_found_by_name():
     assert isinstance(make_agent("homeostasis_agents.rule_based:NoOp", task), Agent)
     with pytest.raises(UnknownNameError, match=r"`policy` must be one of restore, base-stock .* got 'dance'"):
         make_agent("rule:dance", task)
+    for name in ("rule", "rule:"):
+        with pytest.raises(
+            HomeostasisError, match="given as rule:POLICY, with POLICY one of restore, base-st"
+        ):
+            make_agent(name, task)
     with pytest.raises(HomeostasisError, match=r"agent 'no-op' does not take the settings \['speed'\]"):
         make_agent("no-op", task, speed=3)
     with pytest.raises(HomeostasisError, match="must return an object with reset and act"):

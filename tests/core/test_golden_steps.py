@@ -141,3 +141,10 @@ def test_scores_of_the_policies_of_two_regimes():
     assert scores["anticipate"].tolist() == [-901, -376, -590]
     assert scores["restore"].tolist() == [-4611, -3389, -4112]
     assert scores["base-stock"].tolist() == [-5501, -4389, -4782]
+
+
+@pytest.mark.parametrize(("age", "units"), [(9, 0), (10, 9), (15, 9)])
+def test_foresight_begins_six_steps_before_the_switch(age, units):
+    """B is at 98, awake: set point 96, half width 12, soon 120; it is filled to 103 after clearing 4."""
+    action = SleepWake().policy("anticipate")(np.array([110.0, 98.0, 1.0, age]), 0)
+    assert action[1] == units

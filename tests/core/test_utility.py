@@ -25,6 +25,8 @@ REWARD = np.array([3.0, -20.0, 0.0])
         ("min", -20.0),
         ({"name": "chebyshev", "ideal": [10, 0, 0]}, -20.0),
         ({"name": "chebyshev", "ideal": [10, 0, 0], "weights": [4, 1, 1]}, -28.0),
+        ({"name": "chebyshev", "ideal": [2, -30, -5]}, 0.0),
+        ({"name": "chebyshev", "weights": [7, 0, 7]}, 0.0),
     ],
 )
 def test_values(spec, value):
@@ -46,8 +48,16 @@ def test_concave_and_growing(name, a, b):
     middle, ends = float(f((x + y) / 2)), (float(f(x)) + float(f(y))) / 2
     assert math.isfinite(middle)
     assert middle >= ends - 1e-9 * (1 + abs(ends))
-    if name != "chebyshev":
-        assert float(f(np.maximum(x, y))) >= float(f(x)) - 1e-9
+    assert float(f(np.maximum(x, y))) >= float(f(x)) - 1e-9
+
+
+def test_more_than_the_ideal_costs_nothing():
+    f = make_scalarization("chebyshev", 2)
+    assert [float(f(np.array(r))) for r in ([0.0, 0.0], [9.0, 0.0], [9.0, -2.0])] == [0.0, 0.0, -2.0]
+
+
+def test_negative_weights_are_for_the_sum_alone():
+    assert float(make_scalarization({"name": "linear", "weights": [1, -1, 1]}, 3)(REWARD)) == 23.0
 
 
 def test_drive_reduction():
@@ -66,6 +76,14 @@ def test_drive_reduction():
         ({"name": "linear", "weights": "abc"}, None, "`weights` must be 3 finite numbers"),
         ({"name": "log", "scale": 0.0}, None, "`scale` must be a positive number, got 0.0"),
         ({"name": "sfella", "knee": 701.0}, None, "`knee` must be at most 700, got 701.0"),
+        ({"name": "min", "weights": [1, -1, 1]}, None, r"`weights` must not be negative here, .* -1, 1\]"),
+        ({"name": "log", "weights": [1, -1, 1]}, None, "`weights` must not be negative"),
+        ({"name": "sfella", "weights": [1, -1, 1]}, None, "`weights` must not be negative"),
+        ({"name": "chebyshev", "weights": [1, -1, 1]}, None, "`weights` must not be negative"),
+        ({"name": ["linear"]}, None, r"must be one of linear, .*, got \['linear'\]"),
+        (sum, None, "`scalarization` must be a name or a mapping .*, got <built-in function sum>"),
+        ([1.0, 2.0, 3.0], None, "`scalarization` must be a name or a mapping"),
+        (2, None, "`scalarization` must be a name or a mapping with `name` and arguments, got 2"),
         ({"name": "min", "scale": 1}, None, "unexpected keyword argument 'scale'"),
         ("drive-reduction", None, "needs levels with set points, got an environment that is not ours"),
         ("drive-reduction", MOBUO(), "needs levels with set points, got mobuo"),

@@ -369,6 +369,8 @@ def test_a_refused_action_changes_nothing(env_id):
         (np.zeros(n + 1, np.int64), "must have shape"),
         (np.zeros(n), "whole numbers"),
         (None, "whole numbers"),
+        ([[0], [0, 0]], "`action` must be an array of numbers"),
+        (np.full(n, 2**63, np.uint64), "`action` must be at most 2147483647, got 9223372036854775808"),
     ):
         with pytest.raises(HomeostasisError, match=message):
             env.step(wrong)
@@ -387,6 +389,9 @@ def test_a_refused_action_changes_nothing(env_id):
         ({"noise": "none"}, "`noise` must be one of gymnasium, bioblue, got 'none'"),
         ({"render_mode": "human"}, "`render_mode` must be None or one of ansi, rgb_array, got 'human'"),
         ({"scalarization": "best"}, "`scalarization` must be one of"),
+        ({"scalarization": min}, "`scalarization` must be a name or a mapping"),
+        ({"noise": np.zeros((100, 2))}, r"a path is given to reset\(options={'noise': path}\), got array"),
+        ({"actions": np.zeros(2)}, "`actions` must be one of multidiscrete, discrete, box, got array"),
     ],
 )
 def test_arguments_that_do_not_fit(kwargs, message):
@@ -395,6 +400,30 @@ def test_arguments_that_do_not_fit(kwargs, message):
     for make in (MOHoNEnv, MOHoNVectorEnv):
         with pytest.raises(HomeostasisError, match=message):
             make(**kwargs)
+
+
+@pytest.mark.parametrize("make", [gym.make, gym.make_vec])
+@pytest.mark.parametrize(
+    ("action", "message"),
+    [
+        ("a", "`action` must be numbers, got <U1"),
+        (["1", "2"], "`action` must be numbers, got <U1"),
+        ([True, False], "`action` must be numbers, got bool"),
+        ([1e300, 0.0], r"`action` must be amounts in \[0, 10\], got .*1e\+300"),
+        ([0.0, -1e300], r"`action` must be amounts in \[0, 10\]"),
+        ([np.inf, 0.0], "`action` must be finite"),
+        ([11.0, 0.0], r"`action` must be counts of units in \[0, 10\], got \[11, 0\]"),
+        ([[1.0], [1.0, 2.0]], "`action` must be an array of numbers"),
+        (5.0, r"`action` must have shape \(2,\) for each environment, got \(\)"),
+    ],
+)
+def test_amounts_that_do_not_fit(make, action, message):
+    env = make("Homeostasis-MOHoN-v0", actions="box")
+    env.reset(seed=1)
+    if make is gym.make_vec and isinstance(action, list):
+        action = [action]
+    with pytest.raises(HomeostasisError, match=message):
+        env.step(action)
 
 
 def test_unknown_reset_option():

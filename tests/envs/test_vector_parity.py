@@ -146,6 +146,8 @@ def test_scripted_noise_for_some_or_all_lanes():
     [
         ({"noise": np.zeros((2, 100, 2))}, r"must have shape \(3, steps, 2\) or \(steps, 2\)"),
         ({"noise": np.zeros((99, 2))}, "must cover the episode's 100 steps, got 99"),
+        ({"noise": [np.zeros((100, 2)), np.zeros((99, 2))]}, "must be an array of numbers"),
+        ({"noise": [[["a", "b"]] * 100] * 3}, "must be an array of numbers"),
         ({"reset_mask": np.zeros(3, bool)}, "with at least one True"),
         ({"reset_mask": np.ones(2, bool)}, r"bool array of shape \(3,\)"),
         ({"speed": 1}, "`options` must hold only noise, reset_mask, got 'speed'"),
@@ -169,6 +171,44 @@ def test_seeds_and_partial_resets_that_do_not_fit():
     env.step(zeros)
     with pytest.raises(ResetNeeded, match=r"environments \[0, 1, 2\] have ended"):
         env.step(zeros)
+
+
+@pytest.mark.parametrize("seed", [1.0, "abc", [1, 2.0, 3], True])
+def test_seeds_that_are_no_integers(seed):
+    env = gym.make_vec("Homeostasis-MOHoN-v0", num_envs=3)
+    with pytest.raises(HomeostasisError, match="`seed` must be None, an integer, or one of these per lane"):
+        env.reset(seed=seed)
+
+
+@pytest.mark.parametrize("seed", [(1, None, 3), np.arange(3), np.int64(5), [np.int32(4), None, 5]])
+def test_seeds_of_any_integer_type(seed):
+    env = gym.make_vec("Homeostasis-MOHoN-v0", num_envs=3)
+    assert env.reset(seed=seed)[0].shape == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"autoreset_mode": "Never"}, "`autoreset_mode` must be one of NextStep, SameStep, Disabled, got 'N"),
+        ({"autoreset_mode": None}, "`autoreset_mode` must be one of NextStep, SameStep, Disabled, got None"),
+        ({"max_episode_steps": -1}, "`max_episode_steps` must be an integer of at least 1, got -1"),
+        ({"max_episode_steps": 0}, "`max_episode_steps` must be an integer of at least 1, got 0"),
+        ({"max_episode_steps": "a"}, "`max_episode_steps` must be an integer of at least 1, got 'a'"),
+    ],
+)
+def test_arguments_that_do_not_fit(kwargs, message):
+    from homeostasis_gym.envs.mohon import MOHoNVectorEnv
+
+    with pytest.raises(HomeostasisError, match=message):
+        MOHoNVectorEnv(2, **kwargs)
+
+
+@pytest.mark.parametrize("actions", [None, "box", "discrete"])
+def test_one_number_for_many_lanes_is_refused(actions):
+    env = gym.make_vec("Homeostasis-MOHoN-v0", num_envs=3, actions=actions)
+    env.reset(seed=1)
+    with pytest.raises(HomeostasisError, match="`action` must have shape"):
+        env.step(5)
 
 
 def test_a_refused_batch_moves_no_lane():
