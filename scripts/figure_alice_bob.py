@@ -77,6 +77,12 @@ def main() -> None:
                 va="top",
                 fontsize=8,
             )
+            canvas.suptitle(
+                f"Seed {arguments.seed}, {params.utility} utility, {params.strategies[0]} rebalancing, "
+                f"rate {params.rate:g} per step, largest correction {params.max_step:g}",
+                fontsize=8,
+                color=theme["soft"],
+            )
             lines = [axes[0, 0].plot([], [], color=c, linewidth=2.0)[0] for c in colours]
             canvas.legend(lines, params.values, loc="outside lower center", ncols=len(colours))
         return canvas

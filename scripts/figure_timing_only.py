@@ -64,7 +64,8 @@ def main() -> None:
             steps = np.arange(1, arguments.steps + 1)
             for column, (name, run) in enumerate(runs.items()):
                 lead = np.cumsum(np.where(orders[name] == 0, 1, -1))
-                axes[0, column].plot(steps, lead, color=theme["ink"], linewidth=0.9)
+                # After every pair of turns: in between the lead only goes up and down by one.
+                axes[0, column].plot(steps[1::2], lead[1::2], color=theme["ink"], linewidth=1.2)
                 axes[0, column].axhline(0, color=theme["soft"], linewidth=0.6)
                 axes[0, column].set_title(name)
                 for agent, colour in ((0, alice), (1, bob)):
@@ -87,6 +88,8 @@ def main() -> None:
                 axes[1, column].grid(axis="y", linewidth=0.5)
                 axes[1, column].set_xlim(0, arguments.steps)
                 axes[1, column].set_xlabel("time (steps)")
+            # Room for the labels above the lines.
+            axes[1, 0].set_ylim(top=1.8 * max(float(run.values[:, :, 0].max()) for run in runs.values()))
             axes[0, 0].set_ylabel("ALICE's lead\n(corrections)")
             axes[1, 0].set_ylabel("Power (level)")
             canvas.supxlabel(

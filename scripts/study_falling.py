@@ -2,7 +2,8 @@
 
 The rule `falling` corrects the value that the interaction lowers most. Here it judges by an interaction from
 which some couplings are left out, while the agents live with all of them; beside it stands the rule that
-corrects the lower of Power and Benevolence, so that Self-direction is never corrected either.
+corrects the lower of Power and Benevolence, so that Self-direction is never corrected either. Printed are
+also how the rule compares with `homeostatic` in its corrections and its utilities, and how long it lasts.
 
     python scripts/study_falling.py
 """
@@ -17,7 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homeostasis_gym.core import schedules
-from homeostasis_gym.core.value_graph import ValueGraphParams, initial_state, interact, reference
+from homeostasis_gym.core.value_graph import (
+    CollapseRule,
+    ValueGraphParams,
+    initial_state,
+    interact,
+    outcomes,
+    reference,
+    simulate,
+)
 from homeostasis_gym.experiments.alice_bob import Rate
 
 Floats = NDArray[np.float64]
@@ -65,8 +74,11 @@ def main() -> None:
     n = arguments.seeds
     turns = schedules.random(np.arange(n), arguments.steps).astype(np.int64)
     runs = np.arange(n)
-    print("| the rule sees | runs without collapse | corrections of Self-direction |")
-    print("|---|---|---|")
+    print(
+        "| the rule sees | runs without collapse | corrections of Self-direction | "
+        "median Power at the end | median Benevolence |"
+    )
+    print("|---|---|---|---|---|")
     for name, choose in rules.items():
         v, u = (np.repeat(start[None], n, axis=0) for start in initial_state(params))
         below = np.zeros((n, 2), dtype=np.int64)
@@ -82,7 +94,27 @@ def main() -> None:
             v, u = after, felt
             below = np.where((v < 0.0).any(axis=2), below + 1, 0)
             collapsed |= (below >= arguments.hold).any(axis=1)
-        print(f"| {name} | {Rate.of(~collapsed)} | {second / (n * arguments.steps):.3f} |")
+        power, benevolence = (np.median(v[:, :, j]) for j in (0, 2))
+        print(
+            f"| {name} | {Rate.of(~collapsed)} | {second / (n * arguments.steps):.3f} | "
+            f"{power:.1f} | {benevolence:.1f} |"
+        )
+
+    few = np.arange(40)
+    for strategy in ("falling", "homeostatic"):
+        own = replace(params, rebalancing=strategy)
+        run = simulate(own, schedules.random(few, 1000), seeds=few)
+        total = np.median(run.utilities.sum(axis=(1, 2, 3)))
+        print(
+            f"{strategy}: utilities of 1000 steps add up to {total:.0f} (median of 40 runs), "
+            f"{np.mean(run.chosen == 1):.1%} of the corrections go to Self-direction"
+        )
+    many = np.arange(200)
+    for rate in (0.02, 0.025, 0.03):
+        own = reference(rate=rate, rebalancing="falling")
+        rule = CollapseRule(hold=arguments.hold)
+        found = outcomes(own, lambda seeds: schedules.random(seeds, 10000), many, rule=rule)
+        print(f"falling, rate {rate:g}: whole after 10000 steps {Rate.of(found.collapsed() == 0)}")
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ STRATEGIES = {
     "falling": "fastest falling first",
     "proportional": "split over all values",
     "memory": "most off target lately",
-    "lookahead": "a step ahead",
+    "lookahead": "two steps ahead",
     "yielding": "not where one leads",
 }
 

@@ -201,13 +201,14 @@ def draw_phase_map(result: PhaseMap, dark: bool, what: str = "one_sided") -> Any
     return canvas
 
 
-def draw_survival(curves: Mapping[str, Survival], dark: bool, steps: int) -> Any:
+def draw_survival(curves: Mapping[str, Survival], dark: bool, steps: int, runs: str = "") -> Any:
     """Kaplan-Meier curves with their 95 % bands.
 
     Args:
         curves: One per name.
         dark: Whether it is for a dark page.
         steps: Length of the runs.
+        runs: What the runs were, in words.
 
     Returns:
         The Matplotlib figure.
@@ -226,6 +227,6 @@ def draw_survival(curves: Mapping[str, Survival], dark: bool, steps: int) -> Any
         axes.legend(loc="lower left")
         rules = "; ".join(dict.fromkeys(curve.rule for curve in curves.values()))
         canvas.supxlabel(
-            f"Kaplan-Meier, 95 % intervals. Collapse: {rules}.", fontsize=7.5, color=theme["soft"]
+            f"Kaplan-Meier, 95 % intervals. {runs}\nCollapse: {rules}.", fontsize=7.5, color=theme["soft"]
         )
     return canvas
