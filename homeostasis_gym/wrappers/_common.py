@@ -7,13 +7,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box, Space, Text
+from gymnasium.vector import VectorWrapper
 from numpy.typing import DTypeLike, NDArray
 
-from homeostasis_gym.core.benchmark import Benchmark
+from homeostasis_gym.core.benchmark import Benchmark, check_integer
 from homeostasis_gym.core.utility import DriveReduction, Scalarization, make_utility
 from homeostasis_gym.envs._actions import ActionCodec
+from homeostasis_gym.envs.base import spaces
 from homeostasis_gym.errors import HomeostasisError
 
 TEXT_SPACE = Text(max_length=10_000, min_length=1, charset=string.printable)
@@ -33,6 +36,40 @@ def benchmark_of(env: Any, wrapper: str) -> Benchmark:
     return benchmark
 
 
+def observed_benchmark(env: Any, wrapper: str) -> Benchmark:
+    """The benchmark behind an environment whose observations are still the benchmark's own.
+
+    Raises:
+        HomeostasisError: There is no benchmark, or another wrapper has changed the observations.
+    """
+    benchmark = benchmark_of(env, wrapper)
+    own, space = spaces(benchmark)[0], _single(env, "observation_space")
+    if space != own:
+        raise HomeostasisError(
+            f"`env` of {wrapper} must show the environment's own observations, {own}, but another wrapper "
+            f"has made them {space}; put {wrapper} inside of it"
+        )
+    return benchmark
+
+
+def check_vector(reward: Any, shape: tuple[int, ...]) -> None:
+    """Refuse a reward that is no vector any more.
+
+    Raises:
+        HomeostasisError: It has another shape.
+    """
+    if np.shape(reward) != shape:
+        raise HomeostasisError(
+            f"`env` of Scalarized must give rewards of shape {shape}, but a wrapper inside of it gives "
+            f"{np.shape(reward)}"
+        )
+
+
+def _single(env: Any, name: str) -> Any:
+    """A space of one lane, of a scalar or a vector environment."""
+    return getattr(env, f"single_{name}" if hasattr(env, "num_envs") else name)
+
+
 def utility_of(env: Any, reward_space: Any, spec: str | Mapping[str, Any]) -> Scalarization | DriveReduction:
     """A scalarisation that fits an environment, ours or another one with a vector reward.
 
@@ -49,6 +86,13 @@ def utility_of(env: Any, reward_space: Any, spec: str | Mapping[str, Any]) -> Sc
             "`env` of Scalarized must have a vector reward, but it is made with "
             f"scalarization={env.unwrapped.scalarization!r}"
         )
+    layer = env
+    while isinstance(layer, (gym.Wrapper, VectorWrapper)):
+        if getattr(layer, "scalarizes", False):
+            raise HomeostasisError(
+                f"`env` of Scalarized must have a vector reward, but {layer!r} has already made it a number"
+            )
+        layer = layer.env
     return make_utility(spec, reward_space.shape[0], getattr(env.unwrapped, "benchmark", None))
 
 
@@ -66,8 +110,9 @@ def codec_of(env: Any, inner: Space[Any], wrapper: str, mode: str, most: int | N
         HomeostasisError: The environment does not take counts, or there is no limit.
     """
     benchmark = benchmark_of(env, wrapper)
-    if inner.shape != (benchmark.objectives,) or not np.issubdtype(inner.dtype, np.integer):
-        raise HomeostasisError(f"`env` of {wrapper} must take one count per objective, got {inner}")
+    own = ActionCodec(benchmark, None).space
+    if inner != own:
+        raise HomeostasisError(f"`env` of {wrapper} must take one count per objective, {own}, got {inner}")
     limit = benchmark.max_consumption
     if most is None:
         if limit is None:
@@ -75,15 +120,25 @@ def codec_of(env: Any, inner: Space[Any], wrapper: str, mode: str, most: int | N
                 f"`most` of {wrapper} must be given where the environment has no upper limit"
             )
         most = limit
+    check_integer("most", most, 1)
     if limit is not None and most > limit:
         raise HomeostasisError(f"`most` must be at most the environment's limit {limit}, got {most}")
     return ActionCodec(replace(benchmark, max_consumption=most), mode)
 
 
 def normalized_space(benchmark: Benchmark, dtype: DTypeLike) -> Box:
-    """The space of normalised observations."""
+    """The space of normalised observations.
+
+    Raises:
+        HomeostasisError: The type is no floating type.
+    """
     low, high = benchmark.normalized_bounds
-    scalar = np.dtype(dtype).type
+    try:
+        scalar = np.dtype(dtype).type
+    except TypeError:
+        scalar = np.void
+    if not issubclass(scalar, np.floating):
+        raise HomeostasisError(f"`dtype` must be a floating type such as 'float32', got {dtype!r}")
     return Box(np.asarray(low, dtype=scalar), np.asarray(high, dtype=scalar), dtype=scalar)
 
 

@@ -59,18 +59,22 @@ class Scalarized(_Wrapper):
 
     Args:
         env: Any environment with a vector reward and a `reward_space`.
-        scalarization: A name (``linear``, ``log``, ``sfella``, ``min``, ``chebyshev``, ``drive-reduction``),
-        or a
-            mapping with ``name`` and the arguments of that scalarisation; see `homeostasis_gym.core.utility`.
+        scalarization: A name (``linear``, ``log``, ``sfella``, ``min``, ``chebyshev``,
+            ``drive-reduction``), or a mapping with ``name`` and the arguments of that scalarisation; see
+            `homeostasis_gym.core.utility`.
 
     Raises:
         HomeostasisError: The environment has no vector reward, or the scalarisation does not fit it.
     """
 
+    scalarizes = True
+    """Marks a wrapper that leaves no vector reward to the next one."""
+
     def __init__(self, env: gym.Env[Any, Any], scalarization: str | Mapping[str, Any] = "linear") -> None:
         super().__init__(env, scalarization=scalarization)
-        space = getattr(env.unwrapped, "reward_space", None)
+        space: Any = getattr(env.unwrapped, "reward_space", None)
         self._utility = _common.utility_of(env, space, scalarization)
+        self._reward_shape = space.shape
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
         """Run one step; the reward is a float."""
@@ -82,6 +86,7 @@ class Scalarized(_Wrapper):
         return observation, float(self._utility(before, inner.state)), terminated, truncated, info
 
     def _reward(self, reward: Any) -> Any:
+        _common.check_vector(reward, self._reward_shape)
         if isinstance(self._utility, DriveReduction):
             return reward
         return float(self._utility(np.asarray(reward, dtype=np.float64)))
@@ -97,12 +102,12 @@ class NormalizedObservation(_Wrapper):
         dtype: Floating type of the observations; most learners want float32.
 
     Raises:
-        HomeostasisError: The environment is not ours.
+        HomeostasisError: The environment is not ours, or another wrapper has changed its observations.
     """
 
     def __init__(self, env: gym.Env[Any, Any], dtype: str = "float32") -> None:
         super().__init__(env, dtype=dtype)
-        self._benchmark = _common.benchmark_of(env, type(self).__name__)
+        self._benchmark = _common.observed_benchmark(env, type(self).__name__)
         self.observation_space = _common.normalized_space(self._benchmark, dtype)
         self._dtype = self.observation_space.dtype
 
@@ -118,12 +123,12 @@ class TextObservation(_Wrapper):
         rewards: Whether the rewards of the last step are told.
 
     Raises:
-        HomeostasisError: The environment is not ours.
+        HomeostasisError: The environment is not ours, or another wrapper has changed its observations.
     """
 
     def __init__(self, env: gym.Env[Any, Any], rewards: bool = True) -> None:
         super().__init__(env, rewards=rewards)
-        self._benchmark = _common.benchmark_of(env, type(self).__name__)
+        self._benchmark = _common.observed_benchmark(env, type(self).__name__)
         self._rewards = rewards
         self.observation_space = _common.TEXT_SPACE
 

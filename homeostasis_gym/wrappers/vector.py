@@ -32,7 +32,10 @@ class _Wrapper(VectorWrapper):
 
     def __init__(self, env: VectorEnv[Any, Any, Any]) -> None:
         super().__init__(env)
+        # Lanes whose next step only starts them over; lanes without a last reward; the last rewards.
         self._waiting = np.zeros(env.num_envs, dtype=bool)
+        self._fresh = np.ones(env.num_envs, dtype=bool)
+        self._vectors: NDArray[np.float64] | None = None
 
     def reset(
         self,
@@ -40,10 +43,13 @@ class _Wrapper(VectorWrapper):
         seed: int | list[int | None] | None = None,
         options: dict[str, Any] | None = None,
     ) -> tuple[Any, dict[str, Any]]:
-        """Start the lanes' episodes; see the wrapped environment."""
+        """Start the lanes' episodes, or those of ``options["reset_mask"]``; see the wrapped environment."""
+        mask = (options or {}).get("reset_mask")  # looked up first: Gymnasium's own environments take it out
         observations, infos = self.env.reset(seed=seed, options=options)  # type: ignore[arg-type]
-        self._waiting[:] = False
-        return self._observations(observations, None, self._waiting), infos
+        started = np.ones(self.num_envs, dtype=bool) if mask is None else np.array(mask, dtype=bool)
+        self._waiting = self._waiting & ~started
+        self._fresh = self._fresh | started
+        return self._observations(observations, self._vectors, self._fresh), infos
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Run one step of every lane; see the wrapped environment."""
@@ -60,11 +66,12 @@ class _Wrapper(VectorWrapper):
                 vectors = np.where(final["_vector_reward"][:, np.newaxis], final["vector_reward"], vectors)
         infos["vector_reward"] = np.array(vectors, dtype=np.float64)
         infos["_vector_reward"] = ~waiting
-        fresh = waiting | ended if same_step else waiting
+        self._vectors = infos["vector_reward"].copy()
+        self._fresh = waiting | ended if same_step else waiting
         if "final_obs" in infos:
             infos["final_obs"] = self._finals(infos["final_obs"], infos["vector_reward"])
         scalar = self._rewards(rewards, waiting)
-        seen = self._observations(observations, infos["vector_reward"], fresh)
+        seen = self._observations(observations, self._vectors, self._fresh)
         self._waiting = (
             ended
             if self.env.metadata.get("autoreset_mode") == AutoresetMode.NEXT_STEP
@@ -108,13 +115,17 @@ class Scalarized(_Wrapper):
         HomeostasisError: The environment has no vector reward, or the scalarisation does not fit it.
     """
 
+    scalarizes = True
+    """Marks a wrapper that leaves no vector reward to the next one."""
+
     def __init__(
         self, env: VectorEnv[Any, Any, Any], scalarization: str | Mapping[str, Any] = "linear"
     ) -> None:
         super().__init__(env)
         inner: Any = env.unwrapped
-        space = getattr(inner, "reward_space", None)
+        space: Any = getattr(inner, "reward_space", None)
         self._utility = _common.utility_of(env, space, scalarization)
+        self._reward_shape = (env.num_envs, *space.shape)
         if isinstance(self._utility, DriveReduction):
             if env.metadata.get("autoreset_mode") == AutoresetMode.SAME_STEP:
                 raise HomeostasisError(
@@ -130,6 +141,7 @@ class Scalarized(_Wrapper):
         return super().step(actions)
 
     def _rewards(self, rewards: Any, waiting: NDArray[np.bool_]) -> Any:
+        _common.check_vector(rewards, self._reward_shape)
         if isinstance(self._utility, DriveReduction):
             numbers = self._utility(self._before, self._inner.state)
         else:
@@ -146,12 +158,12 @@ class NormalizedObservation(_Wrapper):
         dtype: Floating type of the observations; most learners want float32.
 
     Raises:
-        HomeostasisError: The environment is not ours.
+        HomeostasisError: The environment is not ours, or another wrapper has changed its observations.
     """
 
     def __init__(self, env: VectorEnv[Any, Any, Any], dtype: str = "float32") -> None:
         super().__init__(env)
-        self._benchmark = _common.benchmark_of(env, type(self).__name__)
+        self._benchmark = _common.observed_benchmark(env, type(self).__name__)
         self.single_observation_space = _common.normalized_space(self._benchmark, dtype)
         self.observation_space = batch_space(self.single_observation_space, env.num_envs)
         self._dtype = self.single_observation_space.dtype
@@ -173,12 +185,12 @@ class TextObservation(_Wrapper):
         rewards: Whether the rewards of the last step are told.
 
     Raises:
-        HomeostasisError: The environment is not ours.
+        HomeostasisError: The environment is not ours, or another wrapper has changed its observations.
     """
 
     def __init__(self, env: VectorEnv[Any, Any, Any], rewards: bool = True) -> None:
         super().__init__(env)
-        self._benchmark = _common.benchmark_of(env, type(self).__name__)
+        self._benchmark = _common.observed_benchmark(env, type(self).__name__)
         self._told = rewards
         self.single_observation_space: gym.Space[Any] = _common.TEXT_SPACE
         self.observation_space = batch_space(self.single_observation_space, env.num_envs)

@@ -62,6 +62,52 @@ def test_vector_wrapper_equals_the_scalar_one(env_id, name, mode):
             assert np.array_equal(o, observations[i])
 
 
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("env_id", ["Homeostasis-MOHoN-v0", "Homeostasis-Sustainability-v0"])
+def test_some_lanes_start_over_and_the_others_go_on(env_id, name, mode):
+    """Masked resets at every other step, among them of lanes that wait for their own start."""
+    lanes, rng = 4, np.random.default_rng(3)
+    many = getattr(vector, name)(
+        gym.make_vec(env_id, num_envs=lanes, episode_length=LENGTH, autoreset_mode=mode)
+    )
+    ones = [wrapped(name, env_id) for _ in range(lanes)]
+    many.action_space.seed(1)
+    many.reset(seed=5)
+    shown = [env.reset(seed=5 + i)[0] for i, env in enumerate(ones)]
+    ended = np.zeros(lanes, dtype=bool)
+    passed_over = 0
+    for t in range(8 * LENGTH):
+        if mode is AutoresetMode.DISABLED or t % 2:
+            mask = rng.random(lanes) < 0.3
+            if mode is AutoresetMode.DISABLED:
+                mask |= ended
+            if mask.any():
+                passed_over += int((ended & ~mask).sum())
+                observations, _ = many.reset(options={"reset_mask": mask})
+                for i in np.flatnonzero(mask):
+                    shown[i] = ones[i].reset()[0]
+                ended &= ~mask
+                assert all(np.array_equal(a, b) for a, b in zip(observations, shown, strict=True))
+        actions = many.action_space.sample()
+        observations, rewards, terminated, truncated, infos = many.step(actions)
+        for i, env in enumerate(ones):
+            assert infos["_vector_reward"][i] == (not ended[i])
+            if ended[i]:  # NEXT_STEP: this lane has only started over
+                shown[i], ended[i] = env.reset()[0], False
+                assert not np.any(rewards[i]) and not terminated[i] and not truncated[i]
+            else:
+                shown[i], r, te, tr, info = env.step(actions[i])
+                assert np.array_equal(r, rewards[i]) and (te, tr) == (terminated[i], truncated[i])
+                assert np.array_equal(info["vector_reward"], infos["vector_reward"][i])
+                ended[i] = te or tr
+                if ended[i] and mode is AutoresetMode.SAME_STEP:
+                    assert np.array_equal(shown[i], infos["final_obs"][i])
+                    shown[i], ended[i] = env.reset()[0], False
+            assert np.array_equal(observations[i], shown[i])
+    assert passed_over or mode is not AutoresetMode.NEXT_STEP
+
+
 @pytest.mark.parametrize("spec", ["log", "sfella", "min", "chebyshev", "drive-reduction"])
 def test_wrapper_and_constructor_scalarise_alike(spec):
     inside = gym.make("Homeostasis-SleepWake-v0", scalarization=spec)
@@ -129,11 +175,73 @@ def test_wrappers_are_recorded_in_the_spec():
         (lambda e: wrappers.ContinuousActions(e), {"actions": "box"}, "must take one count per objective"),
         (lambda e: wrappers.Scalarized(e), {"scalarization": "min"}, "made with scalarization='min'"),
         (lambda e: wrappers.Scalarized(e, "x"), {}, "`scalarization` must be one of"),
+        (lambda e: wrappers.Scalarized(wrappers.Scalarized(e)), {}, "Scalarized.* has already made it a num"),
+        (
+            lambda e: wrappers.Scalarized(wrappers.TextObservation(wrappers.Scalarized(e))),
+            {},
+            "has already made it a number",
+        ),
+        (
+            lambda e: wrappers.TextObservation(wrappers.NormalizedObservation(e)),
+            {},
+            r"`env` of TextObservation must show .* own observations, Box\(-inf, inf, \(2,\), float64\), but",
+        ),
+        (lambda e: wrappers.NormalizedObservation(wrappers.TextObservation(e)), {}, "must show the env"),
+        (lambda e: wrappers.NormalizedObservation(wrappers.NormalizedObservation(e)), {}, "must show the"),
+        (
+            lambda e: wrappers.NormalizedObservation(e, "int32"),
+            {},
+            "`dtype` must be a floating .* got 'int32'",
+        ),
+        (lambda e: wrappers.NormalizedObservation(e, "x"), {}, "`dtype` must be a floating type .* got 'x'"),
+        (lambda e: wrappers.DiscreteActions(e, "3"), {}, "`most` must be an integer of at least 1, got '3'"),
+        (lambda e: wrappers.DiscreteActions(e, 0), {}, "`most` must be an integer of at least 1, got 0"),
+        (lambda e: wrappers.DiscreteActions(wrappers.DiscreteActions(e)), {}, "must take one count per obj"),
+        (lambda e: wrappers.DiscreteActions(wrappers.ContinuousActions(e)), {}, "must take one count per o"),
     ],
 )
 def test_refusals(wrap, kwargs, message):
     with pytest.raises(HomeostasisError, match=message):
         wrap(gym.make("Homeostasis-MOHoN-v0", **kwargs))
+
+
+@pytest.mark.parametrize(
+    ("wrap", "message"),
+    [
+        (lambda e: vector.Scalarized(vector.Scalarized(e)), "has already made it a number"),
+        (
+            lambda e: vector.TextObservation(vector.NormalizedObservation(e)),
+            "must show the environment's own",
+        ),
+        (
+            lambda e: vector.NormalizedObservation(vector.TextObservation(e)),
+            "must show the environment's own",
+        ),
+        (lambda e: vector.DiscreteActions(vector.ContinuousActions(e)), "must take one count per objective"),
+    ],
+)
+def test_vector_refusals(wrap, message):
+    with pytest.raises(HomeostasisError, match=message):
+        wrap(gym.make_vec("Homeostasis-MOHoN-v0", num_envs=2))
+
+
+def test_wrappers_that_go_together():
+    env = wrappers.DiscreteActions(gym.make("Homeostasis-MOHoN-v0"))
+    env = wrappers.Scalarized(wrappers.NormalizedObservation(env), "sfella")
+    env.reset(seed=1)
+    observation, reward, *_, info = env.step(40)
+    assert observation.dtype == np.float32 and isinstance(reward, float)
+    assert info["vector_reward"].shape == (6,)
+    env = wrappers.TextObservation(wrappers.Scalarized(gym.make("Homeostasis-MOHoN-v0")))
+    env.reset(seed=1)
+    assert "  consumption B: 2" in env.step(np.array([1, 2]))[0]
+
+
+def test_numbers_of_a_wrapper_of_others_are_told():
+    env = wrappers.Scalarized(mo_gymnasium.wrappers.LinearReward(mo_gymnasium.make("Homeostasis-MOHoN-v0")))
+    env.reset(seed=1)
+    with pytest.raises(HomeostasisError, match=r"must give rewards of shape \(6,\), but a wrapper inside of"):
+        env.step(np.array([1, 2]))
 
 
 def test_wrappers_that_need_an_environment_of_ours():
