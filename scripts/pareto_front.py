@@ -3,10 +3,10 @@
     python scripts/pareto_front.py
 
 For every environment a policy is trained for each of several trade-offs: the components that belong to one
-objective are weighted from all for the first to all for the last, components that belong to none count as they are.
-Every policy is played on unseen noise. A point is on the front when no other is at least as good in both objectives
-and better in one. Trainings stand in ``runs/pareto``: the same command goes on where it stopped. Figures go to
-``docs/figures/pareto-*.svg``, the numbers to ``docs/figures/pareto.json``.
+objective are weighted from all for the first to all for the last, components that belong to none count as
+they are. Every policy is played on unseen noise. A point is on the front when no other is at least as good in
+both objectives and better in one. Trainings stand in ``runs/pareto``: the same command goes on where it
+stopped. Figures go to ``docs/figures/pareto-*.svg``, the numbers to ``docs/figures/pareto.json``.
 """
 
 from __future__ import annotations

@@ -61,10 +61,10 @@ def designs(benchmark: Benchmark) -> dict[str, dict[str, Any]]:
     if benchmark.bands(np.asarray(benchmark.initial_state)) is not None:
         found["drive reduction"] = {"scalarization": "drive-reduction", "reward_scale": 1.0}
         found["penalties cut at 150"] = {"component_limit": 150.0}
-        for factor in (10.0, 30.0):
-            found[f"consumption x{factor:g}, cut at 150"] = {
+        for factor, limit in ((10.0, 150.0), (30.0, 300.0)):
+            found[f"consumption x{factor:g}, cut at {limit:g}"] = {
                 "scalarization": weighted(factor),
-                "component_limit": 150.0 if factor <= 15 else 10.0 * factor,
+                "component_limit": limit,
             }
     return found
 
