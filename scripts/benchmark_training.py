@@ -4,8 +4,8 @@
 
 Both sides train the same network with the same settings in the same environment, in turns, in one process;
 only the vectorisation differs. Frames per second are those of whole trainings, first calls (compilation,
-imports) left out; given is the median over the rounds and the ratio of the medians. The share of time spent in
-the environment is measured around its `step`. One thread, so that the ratio does not depend on the number of
+imports) left out; given is the median over the rounds and the ratio of the medians. The share of time in
+the environment is taken around its `step`. One thread, so that the ratio does not depend on the number of
 cores.
 """
 
