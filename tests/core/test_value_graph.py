@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -33,7 +34,13 @@ from homeostasis_gym.core.value_graph import (
 )
 from homeostasis_gym.errors import HomeostasisError, UnknownNameError
 
-GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "data" / "alice_bob"
+GOLDEN = Path(
+    os.environ.get(
+        "HOMEOSTASIS_ALICE_BOB_DATA", Path(__file__).resolve().parents[3] / "shared" / "data" / "alice_bob"
+    )
+)
+# Of each recording a few steps, which are kept here: levels and utilities at steps 1, 10, 100 and 1000.
+EXCERPTS = json.loads((Path(__file__).parent / "golden_alice_bob.json").read_text(encoding="utf-8"))
 RUNS = (
     "sig_homeo_r025_seed0",
     "sig_homeo_r030_seed9",
@@ -57,7 +64,13 @@ def golden(name):
         pytest.skip(f"the recordings of the public code are not at {GOLDEN}")
     found = {entry["file"]: entry for entry in json.loads((GOLDEN / "manifest.json").read_text())}
     entry = found[f"{name}.npz"]
-    params = reference(
+    with np.load(GOLDEN / f"{name}.npz") as data:
+        return entry, params_of(entry), dict(data)
+
+
+def params_of(entry):
+    """The parameters of a recorded run."""
+    return reference(
         rate=entry["rate"],
         utility=UTILITY_OF.get(entry["utility"], entry["utility"]),
         rebalancing=STRATEGY_OF.get(entry["rebalancing"], entry["rebalancing"]),
@@ -65,8 +78,6 @@ def golden(name):
         max_step=entry["max_step"],
         target=entry["target"],
     )
-    with np.load(GOLDEN / f"{name}.npz") as data:
-        return entry, params, dict(data)
 
 
 def worst(ours, theirs):
@@ -85,6 +96,17 @@ def test_one_step_equals_the_public_code(name):
     values, utilities = step(params, before, felt, data["who"], data["index"])
     assert worst(values, data["values"]) <= 1e-12
     assert worst(utilities, data["utilities"]) <= 1e-12
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_from_its_seeds_alone_equals_the_excerpts(name):
+    entry = EXCERPTS[name]
+    run = simulate(
+        params_of(entry), schedules.random(entry["random_seed"], 1000), seeds=entry["np_random_seed"]
+    )
+    for step_number in entry["values"]:
+        for ours, theirs in ((run.values, entry["values"]), (run.utilities, entry["utilities"])):
+            assert worst(ours[int(step_number) - 1], np.array(theirs[step_number])) <= 1e-9
 
 
 @pytest.mark.parametrize("name", RUNS)

@@ -2,6 +2,7 @@
 
 import warnings
 
+import gymnasium as gym
 import numpy as np
 import pytest
 
@@ -319,3 +320,27 @@ def test_the_preset_brings_its_schedule_and_settings_reach_the_graph():
     ):
         with pytest.raises(HomeostasisError, match=message):
             value_graph_v0.parallel_env(settings=wrong)
+
+
+def test_a_trained_policy_takes_a_seat_by_name(tmp_path):
+    pytest.importorskip("homeostasis_agents.sb3")
+    sb3 = pytest.importorskip("stable_baselines3")
+    env = value_graph_v0.parallel_env(episode_length=10)
+
+    class Seat(gym.Env):
+        observation_space = env.observation_space("BOB")
+        action_space = env.action_space("BOB")
+
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            return np.ones(20), {}
+
+        def step(self, action):
+            return np.ones(20), 0.0, False, False, {}
+
+    settings = {"n_steps": 8, "batch_size": 8, "n_epochs": 1, "policy_kwargs": {"net_arch": [4]}}
+    sb3.PPO("MlpPolicy", Seat(), device="cpu", **settings).learn(8).save(tmp_path / "bob.zip")
+    with pytest.warns(UserWarning, match="was not written by homeostasis-gym"):
+        records = play(env, {"ALICE": "rule:homeostatic", "BOB": f"sb3:{tmp_path / 'bob.zip'}"}, seed=0)
+    assert records["BOB"].valid.all()
+    assert records["BOB"].actions.shape == (10, 3)
