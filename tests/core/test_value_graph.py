@@ -739,3 +739,23 @@ def test_the_article_has_no_chance_in_it():
         reference(ties="last")
     # The strategy that draws its value draws it all the same.
     assert len(np.unique(simulate(article(rebalancing="random"), [0] * 50).chosen)) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"start": (np.ones(3), np.ones(3))}, r"`start` must hold levels and utilities of shape \(2, 3\)"),
+        ({"seeds": [0, 1, 2]}, r"`seeds` must be one seed or have shape \(2,\), got \(3,\)"),
+        ({"seeds": -1}, r"`seeds` must be at least 0 and below 2\*\*32, got -1"),
+        ({"seeds": 0.5}, r"`seeds` must be whole numbers, got 0\.5"),
+    ],
+)
+def test_simulations_that_are_refused(arguments, message):
+    with pytest.raises(HomeostasisError, match=message):
+        simulate(reference(), np.zeros((2, 5), dtype=int), **arguments)
+
+
+@pytest.mark.parametrize("target", [None, (1.0,), (1.0, 2.0, 3.0), "ab"])
+def test_targets_that_are_refused(target):
+    with pytest.raises(HomeostasisError, match="`target` must be a"):
+        reference(target=target)

@@ -174,7 +174,11 @@ class ValueGraphParams:
         if isinstance(self.target, (int, float, np.number)):
             object.__setattr__(self, "target", _number("target", self.target))
         else:
-            edges = tuple(_number("target", edge) for edge in self.target)
+            try:
+                given = tuple(self.target)
+            except TypeError:
+                given = ()
+            edges = tuple(_number("target", edge) for edge in given)
             if len(edges) != 2 or edges[0] > edges[1]:
                 raise HomeostasisError(
                     f"`target` must be a level or a lower and an upper edge, got {self.target}"

@@ -327,10 +327,19 @@ def simulate(
         )
     flat = None if picks is None else np.asarray(picks).reshape(runs, steps).T
     chosen = _picks(params, flat, (steps, runs))
+    if np.ndim(seeds) and np.shape(seeds) != batch:
+        raise HomeostasisError(f"`seeds` must be one seed or have shape {batch}, got {np.shape(seeds)}")
+    seed_row(seeds, 2**32)
     all_seeds = np.broadcast_to(np.asarray(seeds), batch)
     path = _path(params, noise, all_seeds, steps)
     values0, utilities0 = initial_state(params) if start is None else start
     full = (*batch, *params.shape)
+    for given in (values0, utilities0):
+        if np.shape(given) not in (params.shape, full):
+            raise HomeostasisError(
+                f"`start` must hold levels and utilities of shape {params.shape} or {full}, "
+                f"got {np.shape(given)}"
+            )
     values0 = np.broadcast_to(np.asarray(values0, dtype=np.float64), full)
     utilities0 = np.broadcast_to(np.asarray(utilities0, dtype=np.float64), full)
     v, _ = _runs_last(params, "start", values0)
