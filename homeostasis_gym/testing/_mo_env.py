@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+from collections.abc import Iterator
 from typing import Any
 
 import gymnasium as gym
@@ -63,32 +64,43 @@ def _trajectory(env: gym.Env[Any, Any], steps: int, seed: int, dim: int, scribbl
     space = env.action_space
     space.seed(seed)
     globals_before = random.getstate(), _numpy_state()
-    said: list[Any] = []
+    said: list[Any] = []  # copies
+    given_out: list[Any] = []  # the objects themselves
+
+    def note(result: tuple[Any, ...]) -> None:
+        said.append(copy.deepcopy(result))
+        if scribble:
+            _scribble(result)
+        else:
+            given_out.append(result)
+
     observation, info = _reset(env, seed)
-    said.append(copy.deepcopy((observation, info)))
     previous: tuple[Any, Any, Any] = (observation, None, info)
+    note((observation, info))
     for t in range(steps):
         action = space.sample()
         given = copy.deepcopy(action)
         result = env.step(action)
         if not isinstance(result, tuple) or len(result) != 5:
             raise AssertionError(f"`step` must return five values, got {result!r}")
-        if not np.array_equal(given, action):
+        if not _equal(given, action):
             raise AssertionError(f"`step` must not change the action it is given, at step {t}")
         observation, reward, terminated, truncated, info = result
         _check_step(env, t, dim, result)
-        _check_fresh(t, previous, (observation, reward, info))
-        said.append(copy.deepcopy(result))
+        _check_fresh(f"step {t}", previous, (observation, reward, info))
         previous = (observation, reward, info)
-        if scribble:
-            for value in (observation, reward, *info.values()):
-                if isinstance(value, np.ndarray) and value.flags.writeable and value.dtype.kind == "f":
-                    value += 1e6
-            info.clear()
+        note(result)
         if terminated or truncated:
             observation, info = _reset(env, None)
-            said.append(copy.deepcopy((observation, info)))
+            _check_fresh(f"the reset after step {t}", previous, (observation, None, info))
             previous = (observation, None, info)
+            note((observation, info))
+    for part, (before, after) in enumerate(zip(said, given_out, strict=False)):
+        if not _equal(before, after):
+            raise AssertionError(
+                f"what the environment has said must not change later, but part {part} was {before!r} and "
+                f"is {after!r}"
+            )
     if (random.getstate(), _numpy_state()) != globals_before:
         raise AssertionError(
             "the environment must draw from `self.np_random` only, but a global random state has changed"
@@ -130,27 +142,65 @@ def _check_step(env: gym.Env[Any, Any], t: int, dim: int, result: Any) -> None:
         raise AssertionError(f"`info` must be a dict, got {info!r} at step {t}")
 
 
-def _check_fresh(t: int, before: tuple[Any, Any, Any], now: tuple[Any, Any, Any]) -> None:
+def _check_fresh(when: str, before: tuple[Any, Any, Any], now: tuple[Any, Any, Any]) -> None:
     for name, old, new in zip(("observation", "reward", "info"), before, now, strict=True):
-        shared = old is new if isinstance(new, dict) else _overlap(old, new)
-        if shared:
+        kept = list(_mutable(old))
+        if any(_shared(a, b) for b in _mutable(new) for a in kept):
             raise AssertionError(
-                f"the {name} must be a fresh object at every step, but step {t} reuses the last one's"
+                f"the {name} must be a fresh object at every step, but {when} reuses the last one's"
             )
 
 
-def _overlap(old: Any, new: Any) -> bool:
-    return isinstance(old, np.ndarray) and isinstance(new, np.ndarray) and np.may_share_memory(old, new)
+def _mutable(value: Any) -> Iterator[Any]:
+    """A value's arrays, dicts and lists, nested ones too."""
+    if isinstance(value, (np.ndarray, dict, list)):
+        yield value
+    if isinstance(value, (dict, list, tuple)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _mutable(item)
+
+
+def _shared(a: Any, b: Any) -> bool:
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+        return np.shares_memory(a, b)
+    return a is b
+
+
+def _scribble(result: tuple[Any, ...]) -> None:
+    """Write into everything that the environment has given away."""
+    for value in list(_mutable(result)):
+        if isinstance(value, np.ndarray):
+            if value.flags.writeable and value.dtype.kind in "fc":
+                value += 1e6 if value.dtype.itemsize > 2 else 100
+            elif value.flags.writeable and value.dtype.kind in "iub":
+                np.invert(value, out=value)
+        else:
+            value.clear()
 
 
 def _same(first: list[Any], second: list[Any], what: str) -> None:
-    for t, (a, b) in enumerate(zip(first, second, strict=False)):
+    lengths = _lengths(first), _lengths(second)
+    if lengths[0] != lengths[1]:
+        raise AssertionError(
+            f"{what} must repeat the first, but its episodes have other lengths: "
+            f"{lengths[0]} and {lengths[1]}"
+        )
+    for t, (a, b) in enumerate(zip(first, second, strict=True)):
         if not _equal(a, b):
             raise AssertionError(
                 f"{what} must repeat the first to the last bit, but part {t} differs: {a!r} and {b!r}"
             )
-    if len(first) != len(second):
-        raise AssertionError(f"{what} must repeat the first, but its episodes have other lengths")
+
+
+def _lengths(said: list[Any]) -> list[int]:
+    """Steps of every episode; what a reset says has two parts, what a step says five."""
+    lengths: list[int] = []
+    for part in said:
+        if len(part) == 2:
+            lengths.append(0)
+        else:
+            lengths[-1] += 1
+    return lengths
 
 
 def _equal(a: Any, b: Any) -> bool:
@@ -159,8 +209,9 @@ def _equal(a: Any, b: Any) -> bool:
     if isinstance(a, (tuple, list)) and isinstance(b, (tuple, list)):
         return len(a) == len(b) and all(map(_equal, a, b))
     if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
-        return bool(np.array_equal(a, b))
-    return bool(a == b)
+        a, b = np.asarray(a), np.asarray(b)
+        return bool(np.array_equal(a, b, equal_nan=a.dtype.kind in "fc" and b.dtype.kind in "fc"))
+    return bool(a == b) or bool(a != a and b != b)  # NaN repeats itself, too
 
 
 def _numpy_state() -> Any:

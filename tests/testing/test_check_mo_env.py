@@ -173,6 +173,94 @@ class LendsItsState(Sound):
         return self.level, *rest
 
 
+class LendsItsCounts(Sound):
+    """The same with whole numbers, deep inside of the info."""
+
+    def reset(self, **kwargs):
+        self.counts = np.zeros(2, dtype=np.int32)
+        return super().reset(**kwargs)
+
+    def noise(self):
+        return super().noise() + self.counts
+
+    def step(self, action):
+        *rest, _ = super().step(action)
+        self.counts = self.counts + 1
+        return *rest, {"inside": [{"counts": (self.counts,)}]}
+
+
+class LendsItsFlags(LendsItsCounts):
+    def reset(self, **kwargs):
+        observation, _ = super().reset(**kwargs)
+        self.counts = np.zeros(2, dtype=bool)
+        return observation, {"counts": self.counts}
+
+    def step(self, action):
+        counts = self.counts
+        result = Sound.step(self, action)
+        self.counts = counts
+        return result
+
+
+class LendsItsSettings(Sound):
+    """Gives away a dict that it reads later."""
+
+    def reset(self, **kwargs):
+        self.settings = {"push": 1}
+        return super().reset(**kwargs)[0], {"settings": self.settings}
+
+    def noise(self):
+        return super().noise() + self.settings.get("push", 0)
+
+
+class SameArrayInTheInfo(Sound):
+    def step(self, action):
+        *rest, info = super().step(action)
+        self.kept = getattr(self, "kept", info["level"])
+        return *rest, {"inside": (self.kept,)}
+
+
+class SameObservationAtReset(Sound):
+    def step(self, action):
+        self.last, *rest = super().step(action)
+        return self.last, *rest
+
+    def reset(self, **kwargs):
+        observation, info = super().reset(**kwargs)
+        last = getattr(self, "last", observation)
+        last[:] = observation
+        return last, info
+
+
+class TwoBuffers(Sound):
+    """Fresh against the last step, but not against the one before."""
+
+    def reset(self, **kwargs):
+        self.buffers = [np.zeros(2), np.zeros(2)]
+        return super().reset(**kwargs)
+
+    def step(self, action):
+        observation, *rest = super().step(action)
+        self.buffers[self.t % 2][:] = observation
+        return self.buffers[self.t % 2], *rest
+
+
+class OtherLengths(Sound):
+    hidden = np.random.default_rng(1)
+
+    def step(self, action):
+        *rest, _, info = super().step(action)
+        return *rest, bool(self.hidden.random() < 0.2), info
+
+
+class TellsNothingAsNaN(Sound):
+    """Breaks no rule: what is not known is NaN, in arrays and as a number."""
+
+    def step(self, action):
+        *rest, info = super().step(action)
+        return *rest, info | {"unknown": [np.full(2, np.nan), float("nan")], "name": np.array(["x"])}
+
+
 BROKEN = {
     NoRewardSpace: "`env.unwrapped.reward_space` must be a Box, got None",
     FlatRewardSpace: "`env.unwrapped.reward_space` must have one dimension, got shape (2, 1)",
@@ -202,11 +290,24 @@ BROKEN = {
     "but a global random state has changed",
     LendsItsState: "a trajectory in which the caller writes into the arrays it was given must repeat the "
     "first to the last bit, but part 2 differs",
+    LendsItsCounts: "a trajectory in which the caller writes into the arrays it was given must repeat the "
+    "first to the last bit, but part 2 differs",
+    LendsItsFlags: "a trajectory in which the caller writes into the arrays it was given must repeat the "
+    "first to the last bit, but part 1 differs",
+    LendsItsSettings: "a trajectory in which the caller writes into the arrays it was given must repeat the "
+    "first to the last bit, but part 1 differs",
+    SameArrayInTheInfo: "the info must be a fresh object at every step, but step 1 reuses the last one's",
+    SameObservationAtReset: "the observation must be a fresh object at every step, but the reset after step "
+    "9 reuses the last one's",
+    TwoBuffers: "what the environment has said must not change later, but part 1 was (array([",
+    OtherLengths: "a second trajectory with the same seed and actions must repeat the first, but its "
+    "episodes have other lengths: [",
 }
 
 
-def test_a_sound_environment_passes():
-    check_mo_env(Sound())
+@pytest.mark.parametrize("sound", [Sound, TellsNothingAsNaN])
+def test_a_sound_environment_passes(sound):
+    check_mo_env(sound())
 
 
 @pytest.mark.parametrize("broken", BROKEN, ids=lambda c: c.__name__)
