@@ -22,6 +22,10 @@ Written by `python scripts/make_environment_docs.py` from the docstrings: edit t
 made with `gymnasium.make(ID)`, many at once with `gymnasium.make_vec(ID, num_envs=N)`, after
 `import homeostasis_gym`.
 Rewards are vectors; `scalarization=` or a wrapper of `homeostasis_gym.wrappers` turns them into one number.
+
+Episodes end after `episode_length` steps, by the environment itself: `env.spec.max_episode_steps` is None,
+because a limit there would cut a longer `episode_length`. Wrappers that look for it in the spec, such as
+Gymnasium's `TimeAwareObservation`, work after `gymnasium.make(ID, max_episode_steps=100)`.
 """
 
 

@@ -15,6 +15,7 @@ import pytest
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env
+from gymnasium.wrappers import TimeAwareObservation
 from mo_gymnasium.wrappers import LinearReward, MORecordEpisodeStatistics
 from mo_gymnasium.wrappers.vector import MORecordEpisodeStatistics as VectorStatistics
 
@@ -378,6 +379,29 @@ def test_a_refused_action_changes_nothing(env_id):
     twin = gym.make(env_id)
     twin.reset(seed=1)
     assert equal(env.step(np.zeros(n, np.int64)), twin.step(np.zeros(n, np.int64)))
+
+
+@anyone
+def test_episode_length_goes_beyond_any_limit_in_the_spec(env_id):
+    length = gym.make(env_id).unwrapped.benchmark.episode_length
+    env = gym.make(env_id, episode_length=length + 2)
+    assert env.spec.max_episode_steps is None
+    env.reset(seed=1)
+    action = np.zeros(env.action_space.shape, env.action_space.dtype)
+    assert [env.step(action)[3] for _ in range(length + 2)] == [False] * (length + 1) + [True]
+
+
+@anyone
+def test_wrappers_that_want_the_limit_in_the_spec(env_id):
+    env = TimeAwareObservation(gym.make(env_id, max_episode_steps=5), normalize_time=True)
+    seen, _ = env.reset(seed=1)
+    action = np.zeros(env.action_space.shape, env.action_space.dtype)
+    times = [seen[-1]]
+    for t in range(5):
+        seen, _, _, truncated, _ = env.step(action)
+        assert env.observation_space.contains(seen) and truncated == (t == 4)
+        times.append(seen[-1])
+    assert np.allclose(times, [0.0, 0.2, 0.4, 0.6, 0.8, 1.0])
 
 
 @pytest.mark.parametrize(
