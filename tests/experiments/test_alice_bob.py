@@ -229,3 +229,28 @@ def test_verb_refuses_with_one_line(words, message):
 def test_article_preset_takes_turns(capsys):
     assert verb("--preset", "article", "--seeds", "1", "--json") == 0
     assert json.loads(capsys.readouterr().out)["ensemble"]["schedule"]["name"] == "alternating"
+
+
+def test_runs_that_do_not_differ_have_no_intervals(capsys):
+    words = ("--seeds", "20", "--steps", "50", "--threads", "1")
+    assert verb("--preset", "article", *words) == 0
+    printed = capsys.readouterr().out
+    assert "only 1 different run(s) among the 20" in printed
+    assert "[" not in printed
+    assert verb("--decay", "multiplicative", "--set", "decay_rate=0.01", *words) == 0
+    assert "95 % interval" in capsys.readouterr().out
+    with pytest.raises(HomeostasisError, match="`decay_rate` must be 0 with decay none"):
+        verb("--set", "decay_rate=0.01", *words)
+
+
+def test_a_map_in_several_chunks_is_the_same(monkeypatch):
+    ensemble = Ensemble(reference(rate=0.04), seeds=30, steps=400)
+    axes = (Axis("rate", (0.03, 0.05)), Axis("max_step", (0.08, 0.1)))
+    whole = phase_map(ensemble, *axes)
+    monkeypatch.setattr("homeostasis_gym.experiments.alice_bob._CHUNK", 7)
+    parts = phase_map(ensemble, *axes)
+    np.testing.assert_array_equal(whole.one_sided, parts.one_sided)
+    np.testing.assert_array_equal(whole.median_onset, parts.median_onset)
+    first = run_ensemble(ensemble.with_number("max_step", 0.08).with_number("rate", 0.05)).agent_onset()
+    begun = np.where(first == 0, 10**6, first).min(axis=1)
+    assert whole.median_onset[0, 1] == np.median(begun[begun < 10**6])
