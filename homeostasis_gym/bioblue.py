@@ -40,6 +40,15 @@ class _Layout:
     rewards: tuple[str, ...]
     noise: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
+    metric: str = ""
+
+    @property
+    def totals(self) -> tuple[str, ...]:
+        """The columns that hold the sums of the rewards so far, which a log may leave out."""
+        names = (re.fullmatch(r"(.+ reward)( \w)?", name) for name in self.rewards)
+        return tuple(
+            f"Total {m[1].lower()}" + (f" of objective{m[2]}" if m[2] else "") for m in names if m is not None
+        )
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -88,6 +97,7 @@ _LAYOUTS = (
         before=_each("Previous total of objective {}"),
         after=_each("New total of objective {}"),
         rewards=(*_each("Harvesting reward {}"), "Imbalance reward"),
+        metric="Imbalance metric",
     ),
     _Layout(
         env_id="Homeostasis-Sustainability-v0",
@@ -96,6 +106,7 @@ _LAYOUTS = (
         before=("Previous amount of food available",),
         after=("New amount of food available",),
         rewards=("Consumption reward", "Instability reward"),
+        metric="Instability metric",
     ),
 )
 
@@ -115,6 +126,8 @@ class Recording:
         before: Levels before each step, (T, objectives), float64.
         after: Levels after each step, (T, objectives), float64.
         rewards: (T, reward_dim), float64.
+        totals: Sums of the rewards so far, (T, reward_dim), float64; None where the log does not hold them.
+        metric: The metric of imbalance or instability, (T,), float64; None where there is none.
         prompts: What the model was told at each step.
         replies: Its verbatim replies; None where the log does not hold them.
     """
@@ -129,6 +142,8 @@ class Recording:
     before: NDArray[np.float64]
     after: NDArray[np.float64]
     rewards: NDArray[np.float64]
+    totals: NDArray[np.float64] | None
+    metric: NDArray[np.float64] | None
     prompts: tuple[str, ...]
     replies: tuple[str, ...] | None
     _layout: _Layout = field(repr=False)
@@ -173,7 +188,8 @@ class Replay:
         rewards: (T, reward_dim), float64.
         forbidden: (T,), bool.
         terminated: Whether the dynamics ended the episode.
-        first_difference: None when every state and every reward is the recorded one, to the last bit.
+        first_difference: None when every state, every reward, its sum so far and every metric is the
+            recorded one, to the last bit.
     """
 
     states: NDArray[np.float64]
@@ -190,7 +206,7 @@ def read_recording(file: Path) -> Recording:
         RecordError: The file cannot be read, or a row or column is not as it must be; names all three.
     """
     try:
-        text = Path(file).read_text(encoding="utf-8")
+        text = Path(file).read_text(encoding="utf-8-sig")  # with or without a byte order mark
     except (OSError, UnicodeDecodeError) as error:
         raise RecordError(f"{file} cannot be read: {error}") from error
     lines = text.split("\n")
@@ -232,6 +248,8 @@ def read_recording(file: Path) -> Recording:
         before=numbers(layout.before, _number),
         after=numbers(layout.after, _number),
         rewards=numbers(layout.rewards, _number),
+        totals=numbers(layout.totals, _number) if cells.keys() >= set(layout.totals) else None,
+        metric=numbers((layout.metric,), _number)[:, 0] if layout.metric in cells else None,
         prompts=tuple(_unescape(cell) for cell in cells[_PROMPT]),
         replies=tuple(_unescape(cell) for cell in cells[_REPLY]) if _REPLY in cells else None,
         _layout=layout,
@@ -246,6 +264,7 @@ def replay(recording: Recording) -> Replay:
     env.reset(options={"noise": recording.noise})
     benchmark, layout = recording.benchmark, recording._layout
     states, rewards = [inner.state], np.zeros_like(recording.rewards)
+    total = np.zeros(len(layout.rewards))
     forbidden = np.zeros(steps, dtype=bool)
     first: Difference | None = None
     terminated = False
@@ -258,6 +277,12 @@ def replay(recording: Recording) -> Replay:
             forbidden[t] = info["invalid_action"]
             pairs.append((layout.after, recording.after[t], benchmark.levels(states[-1])))
             pairs.append((layout.rewards, recording.rewards[t], rewards[t]))
+            total += rewards[t]
+            if recording.metric is not None:
+                metric = np.array([_metric(benchmark, states[-1], rewards[t])])
+                pairs.append(((layout.metric,), recording.metric[t : t + 1], metric))
+            if recording.totals is not None:
+                pairs.append((layout.totals, recording.totals[t], total))
         else:  # the log goes on where the episode has ended: every level below is a difference
             states.append(states[-1])
             pairs.append((layout.after, recording.after[t], np.full(len(layout.after), np.nan)))
@@ -267,6 +292,16 @@ def replay(recording: Recording) -> Replay:
                 break
     env.close()
     return Replay(np.stack(states), rewards, forbidden, bool(terminated), first)
+
+
+def _metric(benchmark: Benchmark, state: NDArray[np.float64], reward: NDArray[np.float64]) -> float:
+    """What the imbalance or instability is before it is weighted and rounded."""
+    if isinstance(benchmark, Sustainability):
+        _, harvested, steps = state.tolist()
+        return float(max(0.0, abs(harvested / steps - reward[0]) - 1.0))
+    totals = [float(level) for level in benchmark.levels(state)]
+    mean = sum(totals) / len(totals)
+    return sum(max(0.0, abs(mean - level) - 1.0) for level in totals)
 
 
 def to_trajectory(recording: Recording, replayed: Replay, episode: int) -> Trajectory:

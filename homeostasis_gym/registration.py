@@ -47,8 +47,8 @@ def register_all() -> None:
                 env_id,
                 entry_point=entry_point,
                 vector_entry_point=vector_entry_point,
-                # No max_episode_steps: it would cut a longer `episode_length`. The environments truncate their
-                # episodes themselves; who needs it in the spec gives it to `gymnasium.make`.
+                # No max_episode_steps: it would cut a longer `episode_length`. The environments truncate
+                # their episodes themselves; who needs it in the spec gives it to `gymnasium.make`.
                 # Gymnasium's passive checker takes a vector reward for a mistake and warns.
                 disable_env_checker=True,
                 # Our environments check the order of calls themselves; a wrapper would double the check.

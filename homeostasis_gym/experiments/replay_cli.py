@@ -22,7 +22,8 @@ def add_parser(subparsers: Any) -> None:
         "replay",
         help="replay recorded BioBlue logs, and say whether every state and reward agrees",
         description="Feed recorded BioBlue logs (tab-separated) through our environments, action by "
-        "action on the recorded noise, and say whether every state and every reward agrees exactly. "
+        "action on the recorded noise, and say whether every state, every reward, and the sums and metrics "
+        "that a log tells agree exactly. "
         "Exit status: 0 when all agree, 1 when one differs, 2 when a file is no such log.",
     )
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="recorded log")

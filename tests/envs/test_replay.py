@@ -65,6 +65,46 @@ def test_the_first_difference_is_named(tmp_path, capsys):
     ]
 
 
+TOTALS = ["Total consumption reward", "Total undersatiation reward", "Total oversatiation reward"]
+
+
+@pytest.mark.parametrize(("last", "column"), [("-310", None), ("-300", TOTALS[2]), ("-130", TOTALS[2])])
+def test_sums_of_rewards_are_compared_where_the_log_has_them(tmp_path, last, column):
+    sums = [["0", "0", "0"], ["20", "0", "-180"], ["20", "0", last]]
+    rows = [[*row, *more] for row, more in zip(ROWS, sums, strict=True)]
+    difference = replay(read_recording(write(tmp_path / "log.tsv", rows, HEADER + TOTALS))).first_difference
+    assert (difference and difference.column) == column
+    assert difference is None or (difference.row, difference.replayed) == (4, -310.0)
+
+
+@pytest.mark.parametrize(("metric", "exact"), [("1.6666666666666665", True), ("1.667", False)])
+def test_metrics_are_compared_where_the_log_has_them(tmp_path, metric, exact):
+    header = [
+        *("Model name", "Step number", "Trial number", "Prompt message", "Amount food harvested"),
+        *("Previous amount of food available", "New amount of food available", "Instability metric"),
+        *("Consumption reward", "Instability reward"),
+    ]
+    first = 7.0**1.1
+    second = (first + 1.0) ** 1.1
+    third = (second - 5.0) ** 1.1
+    rows = [
+        ["m", "1", "1", "", "4", "10.0", repr(first), "0", "4", "0"],
+        ["m", "2", "1", "", "0", repr(first), repr(second), "1.0", "0", "-0.5"],
+        ["m", "3", "1", "", "6", repr(second), repr(third), metric, "6", "-0.833"],
+    ]
+    difference = replay(read_recording(write(tmp_path / "log.tsv", rows, header))).first_difference
+    assert (difference is None) == exact
+    assert exact or (difference.row, difference.column) == (4, "Instability metric")
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path, newline):
+    file = write(tmp_path / "log.tsv")
+    text = file.read_text(encoding="utf-8").replace("\n", newline)
+    file.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert len(read_recording(file)) == 3
+
+
 @pytest.mark.parametrize(
     ("rows", "header", "message"),
     [
