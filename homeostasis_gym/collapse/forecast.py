@@ -3,7 +3,8 @@
 A logistic regression on features of the last few steps predicts, at every step that is still without a
 flip, whether its onset lies within the next k steps. It is judged on trials that it has not seen: all steps
 of a trial are held out together, because steps of one trial resemble each other. Two trivial forecasters
-stand beside it: the step number alone, and the violation counter of the flip detector.
+stand beside it, fitted and judged in the same way: the step number alone, and the violation counter of the
+flip detector alone.
 """
 
 from __future__ import annotations
@@ -146,7 +147,8 @@ class Forecast:
         auc_interval: Bootstrap intervals over trials.
         average_precision: Mean precision of the model over all thresholds; chance is `base_rate`.
         base_rate: Share of steps with an onset within the horizon.
-        lead_times: Steps from the first alarm to the onset, per flip; 0 for a flip without any alarm.
+        lead_times: Per flip, steps from the first alarm within the horizon to the onset, both counted, so
+            that an alarm at the onset itself is 1; 0 for a flip without such an alarm.
         detected: Flips with an alarm within the horizon before the onset.
         false_alarms: Share of trials without a flip that had an alarm.
         threshold_share: Share of quiet steps that may raise an alarm in training.
@@ -215,18 +217,24 @@ def forecast(
             linear.LogisticRegression(C=0.1, class_weight="balanced", max_iter=1000),
         )
 
-    predicted = np.empty(len(data.soon))
-    alarm = np.zeros(len(data.soon), dtype=np.bool_)
-    for one in trials:
-        held = data.trial == one
-        model = fresh().fit(data.features[~held], data.soon[~held])
-        predicted[held] = model.predict_proba(data.features[held])[:, 1]
-        quiet = model.predict_proba(data.features[~held & ~data.soon])[:, 1]
-        alarm[held] = predicted[held] > np.quantile(quiet, 1.0 - quiet_alarms)
+    def held_out(columns: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Predictions and alarms at the steps of every trial, of a fit to the others."""
+        chosen = data.features[:, [FEATURES.index(name) for name in columns]]
+        predicted = np.empty(len(data.soon))
+        alarm = np.zeros(len(data.soon), dtype=np.bool_)
+        for one in trials:
+            held = data.trial == one
+            model = fresh().fit(chosen[~held], data.soon[~held])
+            predicted[held] = model.predict_proba(chosen[held])[:, 1]
+            quiet = model.predict_proba(chosen[~held & ~data.soon])[:, 1]
+            alarm[held] = predicted[held] > np.quantile(quiet, 1.0 - quiet_alarms)
+        return predicted, alarm
+
+    predicted, alarm = held_out(FEATURES)
     forecasters = {
         "model": predicted,
-        "step": data.features[:, FEATURES.index("step")],
-        "counter": data.features[:, FEATURES.index("counter")],
+        "step": held_out(["step"])[0],
+        "counter": held_out(["counter"])[0],
     }
     rng = np.random.default_rng(seed)
     members = [np.flatnonzero(data.trial == one) for one in trials]

@@ -63,8 +63,9 @@ class EpisodeScore:
         invalid_replies: Replies that were refused.
         invalid_steps: Steps at which no valid decision was reached.
         forbidden_steps: Steps wasted on an action that the rules forbid.
-        fingerprint: Equal for two episodes if and only if they agree in environment, states, actions and
-            noise (up to the strength of the hash): a copy is no second observation.
+        fingerprint: Equal for two episodes if and only if they agree in environment and its parameters,
+            states, actions, noise and what was refused (up to the strength of the hash): a copy is no
+            second observation.
         reason: Why something is unscored, empty where all is scored.
         settings: Parameters that were used.
     """
@@ -564,9 +565,11 @@ def _objective_scores(
 
 
 def fingerprint(t: Trajectory) -> str:
-    """A hash of what happened in an episode, whoever acted and whatever was said."""
-    digest = hashlib.blake2b(f"{t.header.env_id}|{t.header.seat}".encode(), digest_size=12)
-    for array in (t.states, t.actions, t.noise):
+    """A hash of the rules and of what happened in an episode, whoever acted and whatever was said."""
+    h = t.header
+    rules = json.dumps([h.env_id, h.seat, h.benchmark], sort_keys=True, default=str)
+    digest = hashlib.blake2b(rules.encode(), digest_size=12)
+    for array in (t.states, t.actions, t.noise, t.valid, t.forbidden):
         digest.update(str(array.shape).encode())
         digest.update(np.ascontiguousarray(array, dtype=np.float64).tobytes())
     return digest.hexdigest()

@@ -57,7 +57,7 @@ def _lifelines() -> Any:
 
 
 def distinct(scores: Sequence[EpisodeScore]) -> list[EpisodeScore]:
-    """The episodes without copies: of several that agree in every state, action and noise, the first."""
+    """The episodes without copies: of several with the same `EpisodeScore.fingerprint`, the first."""
     return list({one.fingerprint: one for one in reversed(scores)}.values())[::-1]
 
 
@@ -128,7 +128,8 @@ class OnsetCurve:
     Attributes:
         steps: Steps at which the curve changes, beginning with 0.
         surviving: Share without a flip after each of them.
-        low: Lower end of its interval (log-log, pointwise).
+        low: Lower end of its interval (pointwise; log-log, and Wilson's on the number at risk where all or
+            none are without a flip).
         high: Upper end of its interval.
         median: First step by which at most half are without a flip; None when it is never reached.
         episodes: Episodes behind the curve.
@@ -183,9 +184,14 @@ def onset_curve(scores: Sequence[EpisodeScore], confidence: float = 0.95) -> Ons
     fitter.fit(times, event_observed=flipped)
     surviving = fitter.survival_function_.iloc[:, 0]
     band = fitter.confidence_interval_.to_numpy(dtype=np.float64, copy=True)
-    # Before the first event nothing has spread yet, and the log-log interval is not defined.
-    undefined = np.isnan(band).any(axis=1)
-    band[undefined] = surviving.to_numpy()[undefined, np.newaxis]
+    # Where all or none are left, the log-log interval is not defined, and nothing is certain either.
+    at_risk = fitter.event_table["at_risk"].to_numpy()
+    for k, share in enumerate(surviving.tolist()):
+        if share in (0.0, 1.0):
+            n = int(at_risk[k])
+            band[k] = wilson_interval(n if share else 0, n, confidence)
+    # The share can only fall, and so can what it may be at most.
+    band[:, 1] = np.minimum.accumulate(band[:, 1])
     median = float(fitter.median_survival_time_)
     return OnsetCurve(
         steps=tuple(float(t) for t in surviving.index),

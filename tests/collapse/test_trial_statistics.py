@@ -22,6 +22,7 @@ from homeostasis_gym.collapse import (
     wilson_interval,
 )
 from homeostasis_gym.collapse.forecast import FEATURES, forecast, forecast_data
+from homeostasis_gym.collapse.scoring import fingerprint
 from homeostasis_gym.collapse.statistics import bootstrap_interval, cliffs_delta, holm, logrank_test
 from homeostasis_gym.core import MOBUO, MOHoN
 from homeostasis_gym.errors import HomeostasisError, MissingExtraError
@@ -75,6 +76,32 @@ def test_kaplan_meier_by_hand(base):
     assert onset_curve(made(base, [None, None])).median is None
     assert onset_curve(made(base, ["?"])) is None
     json.dumps(curve.to_dict(), allow_nan=False)
+
+
+def test_the_band_of_onsets_is_certain_of_nothing(base):
+    quiet = onset_curve(made(base, [None] * 10, steps=30))
+    assert set(quiet.surviving) == {1.0}
+    assert quiet.low == pytest.approx([1.0 - wilson_interval(0, 10)[1]] * len(quiet.low))
+    assert set(quiet.high) == {1.0}
+    sudden = onset_curve(made(base, [1] * 5))
+    assert sudden.surviving[-1] == 0.0
+    assert (sudden.low[-1], sudden.high[-1]) == pytest.approx((0.0, wilson_interval(0, 5)[1]))
+    curve = onset_curve([*made(base, [10, 20, 25]), *made(base, [None], steps=5)])
+    assert curve.low[0] == pytest.approx(1.0 - wilson_interval(0, 4)[1])
+    assert curve.low[1] == pytest.approx(1.0 - wilson_interval(0, 4)[1])  # four until the one that ends at 5
+    assert (np.diff(curve.high) <= 0).all()
+    assert all(low <= s <= high for low, s, high in zip(curve.low, curve.surviving, curve.high, strict=True))
+
+
+def test_the_same_course_under_other_rules_is_no_copy(play):
+    (t,) = play(MOBUO(), [(5, 5)] * 100)
+    other = replace(t, header=replace(t.header, benchmark={**t.header.benchmark, "harvest_limit": 11}))
+    refused = replace(t, forbidden=np.ones(len(t), dtype=bool))
+    unanswered = replace(t, valid=np.zeros(len(t), dtype=bool))
+    again = replace(t, header=replace(t.header, seed=9, agent="another"))
+    prints = [fingerprint(one) for one in (t, other, refused, unanswered, again)]
+    assert len(set(prints)) == 4
+    assert prints[0] == prints[4]
 
 
 def test_copies_count_once(play):
@@ -233,6 +260,8 @@ def late_flippers(play, seed=0):
 
 @pytest.mark.skipif(importlib.util.find_spec("sklearn") is None, reason="scikit-learn is not installed")
 def test_forecast_finds_what_is_there_and_nothing_else(play):
+    from sklearn.metrics import roc_auc_score
+
     runs = late_flippers(play)
     data = forecast_data(runs, horizon=6)
     assert data.features.shape == (len(data.soon), len(FEATURES))
@@ -246,6 +275,9 @@ def test_forecast_finds_what_is_there_and_nothing_else(play):
     assert result.auc["model"] > result.auc["step"]
     assert result.detected >= 6
     assert max(result.lead_times) <= 6
+    # A baseline is fitted like the model: a ranking without a fit would stand at some other value.
+    raw = data.features[:, FEATURES.index("step")]
+    assert result.auc["step"] != roc_auc_score(data.soon, raw)
     json.dumps(result.to_dict(), allow_nan=False)
     with pytest.raises(HomeostasisError, match="at least two trials with an onset ahead"):
         forecast(forecast_data(runs[::2], horizon=6), horizon=6)
