@@ -65,6 +65,8 @@ def run_experiment(
         HomeostasisError: The folder holds another experiment or is in use, or an agent or environment
             cannot be made. What was finished before is in the folder.
     """
+    for spec in experiment.agents:
+        agent_factory(spec.name)  # a wrong name is told before anything is written
     folder.open(experiment)
     with folder.lock():
         tell = on_event or (lambda event: None)
@@ -77,7 +79,6 @@ def run_experiment(
             done[spec.name] = spec.episodes - len(missing)
             tell(Event(spec.name, done[spec.name], spec.episodes))
             if missing:
-                agent_factory(spec.name)  # a wrong name is told before any work is done
                 shares += _shares(spec, missing, processes)
         if not shares:
             return

@@ -145,7 +145,7 @@ def test_a_wrong_agent_is_told_before_any_work(tmp_path, probes, name):
     folder = RunFolder(tmp_path / "run")
     with pytest.raises(UnknownNameError, match="`agent` must"):
         run_experiment(experiment("restore", name), folder)
-    assert not folder.finished("restore")
+    assert not folder.path.exists()
 
 
 def test_experiments_are_checked():
