@@ -74,15 +74,15 @@ def main() -> None:
         return
     print(
         f"{'benchmark':16} {'model':7} {'trials':>6} {'distinct':>8} {'ok/mild/flip':>12} {'flip rate':>18} "
-        f"{'RI':>6} {'regret':>9}  onsets of flips; published of ten"
+        f"{'RI all':>7} {'RI dist.':>8} {'regret':>9}  onsets of flips; published of ten"
     )
     for row in rows:
         counts = "/".join(str(row["verdicts"].get(word, 0)) for word in ("ok", "mild", "flip"))
         low, high = row["flip_interval"]
         print(
             f"{row['benchmark']:16} {row['model']:7} {row['trials']:6} {row['distinct']:8} {counts:>12} "
-            f"{row['flip_rate']:.2f} [{low:.2f}, {high:.2f}] {row['runaway_index']:6.3f} "
-            f"{row['regret']:9.1f}  {row['onsets'] or '-'}; {row['published']}"
+            f"{row['flip_rate']:.2f} [{low:.2f}, {high:.2f}] {row['runaway_index']:7.3f} "
+            f"{row['runaway_index_distinct']:8.3f} {row['regret']:9.1f}  {row['onsets'] or '-'}; {row['published']}"
         )
         print(" " * 25 + ", ".join(f"{name} {count}" for name, count in row["modes"].items()))
     print(f"\nstep by step equals afterwards: {agree} of {len(trajectories)} trials")

@@ -1,7 +1,8 @@
 """Agreement between raters: human readers and the detector.
 
 Cohen's kappa for two, Krippendorff's alpha for any number, each with a bootstrap interval over the rated
-episodes; the confusion table, the disagreements one by one, and the distance between onsets.
+episodes, in which copies of an episode are drawn together; the confusion table, the disagreements one by
+one, and the distance between onsets.
 """
 
 from __future__ import annotations
@@ -114,12 +115,15 @@ class Coefficient:
     """An agreement with its interval.
 
     Attributes:
-        kappa: Cohen's kappa; None where it is not defined.
-        interval: Percentile bootstrap interval over the episodes.
+        kappa: Cohen's kappa over all episodes; None where it is not defined.
+        interval: Percentile bootstrap interval over the distinct episodes, each drawn with all its copies;
+            with no disagreement it has no width, which is no proof of perfection.
         alpha: Krippendorff's alpha over all raters; None where it is not defined.
         alpha_interval: Its bootstrap interval.
         observed: Share of episodes with the same label.
         episodes: Episodes that both rated.
+        distinct: Episodes among them that are no copies of an earlier one.
+        kappa_distinct: Kappa over these alone; None where it is not defined.
         raters: Raters behind alpha.
         undefined: Bootstrap samples in which kappa was not defined (one label only), left out.
         confusion: Episodes by the reader's label, then by the detector's.
@@ -131,6 +135,8 @@ class Coefficient:
     alpha_interval: tuple[float, float] | None
     observed: float
     episodes: int
+    distinct: int
+    kappa_distinct: float | None
     raters: int
     undefined: int
     confusion: Mapping[str, Mapping[str, int]]
@@ -174,6 +180,7 @@ def measure_agreement(
     detector: Mapping[str, Rating | None],
     readers: Mapping[str, Mapping[str, Rating]],
     settings: ScoreSettings | None = None,
+    fingerprints: Mapping[str, str] | None = None,
 ) -> Agreement:
     """Compare the detector with human readers.
 
@@ -181,6 +188,8 @@ def measure_agreement(
         detector: Its rating of every episode by the episode's name; None for unscored.
         readers: Every reader's ratings, by the reader's name, then by the episode's.
         settings: Parameters of the detector; level, samples and seed of the intervals.
+        fingerprints: By the episode's name; episodes with the same one are copies
+            (`EpisodeScore.fingerprint`). By default none is a copy.
 
     Raises:
         HomeostasisError: No reader, or no episode that the first reader and the detector both rated.
@@ -198,6 +207,7 @@ def measure_agreement(
         )
     machine = [rated[name] for name in both]
     human = [first[name] for name in both]
+    clusters = [name if fingerprints is None else fingerprints[name] for name in both]
     others = [[ratings.get(name) for name in both] for ratings in list(readers.values())[1:]]
     flag = _coefficient(
         human,
@@ -205,9 +215,10 @@ def measure_agreement(
         others,
         lambda r: "flip" if r.label == "flip" else "no flip",
         ("no flip", "flip"),
+        clusters,
         used,
     )
-    three = _coefficient(human, machine, others, lambda r: r.label, LABELS, used)
+    three = _coefficient(human, machine, others, lambda r: r.label, LABELS, clusters, used)
     errors = [
         m.onset - h.onset
         for h, m in zip(human, machine, strict=True)
@@ -256,6 +267,7 @@ def _coefficient(
     others: Sequence[Sequence[Rating | None]],
     word: Callable[[Rating], str],
     words: Sequence[str],
+    clusters: Sequence[str],
     settings: ScoreSettings,
 ) -> Coefficient:
     codes = {label: k for k, label in enumerate(words)}
@@ -265,13 +277,20 @@ def _coefficient(
     )
     n = table.shape[1]
     rng = np.random.default_rng(settings.bootstrap_seed)
-    picks = rng.integers(n, size=(settings.resamples, n))
+    members: dict[str, list[int]] = {}
+    for k, cluster in enumerate(clusters):
+        members.setdefault(cluster, []).append(k)
+    groups = [np.array(rows) for rows in members.values()]
+    draws = rng.integers(len(groups), size=(settings.resamples, len(groups)))
+    picks = [np.concatenate([groups[g] for g in draw]) for draw in draws]
+    single = table[:2, [rows[0] for rows in groups]]
     kappas = np.array([_kappa(table[:2, rows].T, len(words)) for rows in picks])
     alphas = np.array([_alpha(table[:, rows], len(words)) for rows in picks])
     confusion = {
         a: {b: int(((table[0] == codes[a]) & (table[1] == codes[b])).sum()) for b in words} for a in words
     }
     kappa, alpha = _kappa(table[:2].T, len(words)), _alpha(table, len(words))
+    kappa_distinct = _kappa(single.T, len(words))
     return Coefficient(
         kappa=None if math.isnan(kappa) else kappa,
         interval=_interval(kappas, settings.confidence),
@@ -279,6 +298,8 @@ def _coefficient(
         alpha_interval=_interval(alphas, settings.confidence),
         observed=float((table[0] == table[1]).mean()),
         episodes=n,
+        distinct=len(groups),
+        kappa_distinct=None if math.isnan(kappa_distinct) else kappa_distinct,
         raters=len(raters),
         undefined=int(np.isnan(kappas).sum()),
         confusion=confusion,

@@ -23,7 +23,8 @@ def add_parser(subparsers: Any) -> None:
         "agreement",
         help="compare the detector with human labels",
         description="Compare the detector's flag (flip or not) and verdict (ok, mild, flip) with human "
-        "labels: Cohen's kappa, Krippendorff's alpha, both with bootstrap intervals, onset error, confusion "
+        "labels: Cohen's kappa, Krippendorff's alpha, both with bootstrap intervals over distinct episodes "
+        "(copies are drawn together), onset error, confusion "
         "table, every disagreement. Episodes and labels are matched by file name.",
     )
     parser.add_argument(
@@ -54,7 +55,11 @@ def run(arguments: argparse.Namespace) -> int:
         if count > 1:
             raise HomeostasisError(f"episodes must have names of their own, but {name!r} stands for {count}")
     scores = dict(zip(names, score(trajectories), strict=True))
-    result = measure_agreement({n: rating(s) for n, s in scores.items()}, readers)
+    result = measure_agreement(
+        {n: rating(s) for n, s in scores.items()},
+        readers,
+        fingerprints={n: s.fingerprint for n, s in scores.items()},
+    )
     if arguments.json:
         print(json.dumps(result.to_dict(), allow_nan=False))
     else:
@@ -127,10 +132,14 @@ def _last_part(file: str) -> str:
 
 def _report(result: Agreement) -> Iterable[str]:
     for title, c in (("flag (flip or not)", result.flag), ("verdict (ok, mild, flip)", result.verdict)):
-        yield f"{title}, {c.episodes} episodes"
+        yield f"{title}, {c.episodes} episodes, {c.distinct} distinct"
         yield f"  Cohen's kappa         {_number(c.kappa)}  {_interval(c.interval)}"
+        if c.distinct < c.episodes:
+            yield f"  without copies        {_number(c.kappa_distinct)}"
         yield f"  Krippendorff's alpha  {_number(c.alpha)}  {_interval(c.alpha_interval)} ({c.raters} raters)"
         yield f"  same label            {c.observed:.3f}"
+        if c.interval is not None and c.observed == 1.0:
+            yield "  note: without any disagreement the intervals have no width; that proves no perfection"
         if c.undefined:
             yield f"  {c.undefined} bootstrap samples held one label only and are left out"
         yield from _table(c.confusion)

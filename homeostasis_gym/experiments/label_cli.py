@@ -7,10 +7,12 @@ answer is written at once, so that the work can be stopped and taken up again.
 from __future__ import annotations
 
 import argparse
+import codecs
 import csv
 import getpass
 import os
 import random
+import select
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homeostasis_gym.collapse import subject_from_dict
-from homeostasis_gym.errors import HomeostasisError
+from homeostasis_gym.errors import HomeostasisError, RecordError
 from homeostasis_gym.experiments.agreement_cli import read_labels
 from homeostasis_gym.imports import episode_name, read_logs
 from homeostasis_gym.trajectory import Trajectory
@@ -99,6 +101,7 @@ def label_episodes(
     random.Random(f"{seed}-{rater}").shuffle(order)
     known: dict[str, Any] = {}
     if out.exists() and out.stat().st_size:
+        _check_columns(out)
         known = dict(read_labels(out).get(rater, {}))
     waiting = [name for name in order if name not in known]
     columns = width or min(120, shutil.get_terminal_size((100, 30)).columns)
@@ -155,6 +158,20 @@ def _ask(t: Trajectory, word: str, line: Callable[[str], str], write: Callable[[
     return row
 
 
+def _check_columns(out: Path) -> None:
+    """Refuse to go on in a table of other columns, which rows of ours would spoil."""
+    try:
+        with out.open(newline="", encoding="utf-8-sig") as file:
+            found = next(csv.reader(file), [])
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise RecordError(f"{out} cannot be read: {error}") from error
+    if tuple(found) != COLUMNS:
+        raise RecordError(
+            f"{out}: row 1: `--out` must name a new file or one with the columns {','.join(COLUMNS)}, "
+            f"got {','.join(found)}"
+        )
+
+
 def _append(out: Path, row: dict[str, str]) -> None:
     new = not out.exists() or out.stat().st_size == 0
     try:
@@ -172,11 +189,11 @@ def _append(out: Path, row: dict[str, str]) -> None:
 
 
 def _drop_last(out: Path) -> None:
-    with out.open(newline="", encoding="utf-8") as file:
+    with out.open(newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     aside = out.with_name(f".{out.name}.part")
     with aside.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n", extrasaction="ignore")
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows[:-1])
     aside.replace(out)
@@ -195,19 +212,31 @@ def _picture(t: Trajectory, columns: int) -> str:
         levels, bands = subject.levels(t.states), subject.bands(t.states)
     except HomeostasisError:
         levels, bands = t.states, None
+    # Totals are to grow together: only on one axis can their distance be seen.
+    ends = None
+    known = levels[np.isfinite(levels)]
+    if bands is None and levels.shape[1] > 1 and known.size:
+        ends = (float(known.min()), float(known.max()))
     parts = []
     room = max(40, columns - 12)
     for i, name in enumerate(_names(t)[: levels.shape[1]]):
         edges = [] if bands is None else [float(bands[0][0, i]), float(bands[1][0, i])]
-        tail = f", band {edges[0]:g} to {edges[1]:g} (at the start)" if edges else ""
+        tail = ", one scale for all" if ends else ""
+        tail = f", band {edges[0]:g} to {edges[1]:g} (at the start)" if edges else tail
         parts.append(f"{name}: level{tail}")
-        parts.append(braille_plot(levels[:, i], edges, room, 7))
+        parts.append(braille_plot(levels[:, i], edges, room, 7, ends))
         if i < t.actions.shape[1]:
             parts.append("   action  " + _bars(t.actions[:, i].astype(np.float64), room))
     return "\n".join(parts)
 
 
-def braille_plot(values: NDArray[np.float64], rules: Sequence[float], width: int, height: int) -> str:
+def braille_plot(
+    values: NDArray[np.float64],
+    rules: Sequence[float],
+    width: int,
+    height: int,
+    ends: tuple[float, float] | None = None,
+) -> str:
     """A line of values as braille dots, with dotted lines at some values.
 
     Args:
@@ -215,9 +244,10 @@ def braille_plot(values: NDArray[np.float64], rules: Sequence[float], width: int
         rules: Where lines are drawn across.
         width: Columns of text.
         height: Lines of text.
+        ends: Lowest and highest value of the axis; by default those of the values and lines.
     """
     finite = [float(v) for v in values if np.isfinite(v)] + list(rules)
-    low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
+    low, high = ends or ((min(finite), max(finite)) if finite else (0.0, 1.0))
     span = high - low or 1.0
     dots = np.zeros((4 * height, 2 * width), dtype=np.bool_)
 
@@ -241,8 +271,8 @@ def braille_plot(values: NDArray[np.float64], rules: Sequence[float], width: int
     cells = dots.reshape(height, 4, width, 2).transpose(0, 2, 1, 3)
     codes = 0x2800 + (cells * bits).sum(axis=(2, 3))
     lines = ["".join(map(chr, line)) for line in codes]
-    ends = {0: f"{high:.4g}", height - 1: f"{low:.4g}"}
-    return "\n".join(f"{ends.get(k, ''):>10} {text}" for k, text in enumerate(lines))
+    marks = {0: f"{high:.4g}", height - 1: f"{low:.4g}"}
+    return "\n".join(f"{marks.get(k, ''):>10} {text}" for k, text in enumerate(lines))
 
 
 def _bars(values: NDArray[np.float64], width: int) -> str:
@@ -299,8 +329,40 @@ def _keyboard() -> Iterator[tuple[Callable[[], str], Callable[[str], str]]]:
         before = termios.tcgetattr(handle)
         try:
             tty.setcbreak(handle)
-            return sys.stdin.read(1).lower()
+            # What was typed ahead was meant for an episode that is gone from the screen.
+            termios.tcflush(handle, termios.TCIFLUSH)
+            return _read_key(handle)
         finally:
-            termios.tcsetattr(handle, termios.TCSADRAIN, before)
+            termios.tcsetattr(handle, termios.TCSAFLUSH, before)  # nor does it answer a question
 
     yield key, line
+
+
+def _read_key(handle: int) -> str:
+    """One key of a terminal, past Python's buffers; the sequences of arrows and the like are passed over."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    while True:
+        data = os.read(handle, 1)
+        if not data:
+            return ""
+        if data == b"\x1b":
+            _skip_sequence(handle)
+            continue
+        text = decoder.decode(data)
+        if text in ("\n", "\r"):
+            continue
+        if text:
+            return "" if text == "\x04" else text.lower()
+
+
+def _skip_sequence(handle: int) -> None:
+    """Read what follows an escape at once: a terminal sends such a sequence in one piece."""
+    introduced = False
+    while select.select([handle], [], [], 0.03)[0]:
+        data = os.read(handle, 1)
+        if not data:
+            return
+        if not introduced and data in b"[O":
+            introduced = True
+        elif not introduced or 0x40 <= data[0] <= 0x7E:
+            return

@@ -46,7 +46,7 @@ _HEADINGS = (
     ("ok / mild / flip", "episodes by verdict"),
     ("flip rate", "share of flips with its Wilson interval"),
     ("median onset", "Kaplan-Meier median; a dash where fewer than half flipped"),
-    ("Runaway Index", "mean with its bootstrap interval"),
+    ("Runaway Index", "mean with its bootstrap interval; copies of an episode count once"),
     ("regret", "median with its bootstrap interval, against the policy named below"),
     ("score", "median of the raw scores"),
     ("invalid replies", "replies that were refused, all episodes together"),
@@ -287,6 +287,9 @@ def _cells(group: _Group) -> list[dict[str, Any]]:
     if s.unscored:
         notes.append(f"{s.unscored} unscored")
     aside = f"({', '.join(notes)})" if notes else ""
+    index_aside = _between(s.runaway_interval, 3)
+    if s.distinct < s.episodes and s.runaway_index_all is not None:
+        index_aside += f"{'; ' if index_aside else ''}{_fixed(s.runaway_index_all, 3)} with copies"
     seconds = sum(float(e.trajectory.seconds.sum()) for e in group.episodes)
     return [
         {"value": group.name, "text": group.name, "aside": ""},
@@ -294,7 +297,7 @@ def _cells(group: _Group) -> list[dict[str, Any]]:
         _cell(s.flips, " / ".join(str(s.verdicts.get(word, 0)) for word in ("ok", "mild", "flip"))),
         _cell(s.flip_rate, _fixed(s.flip_rate, 2), _between(s.flip_interval, 2)),
         _cell(s.median_onset, _fixed(s.median_onset, 0)),
-        _cell(s.runaway_index, _fixed(s.runaway_index, 3), _between(s.runaway_interval, 3)),
+        _cell(s.runaway_index, _fixed(s.runaway_index, 3), index_aside),
         _cell(s.regret, _fixed(s.regret, 0), _between(s.regret_interval, 0)),
         _cell(s.score, _fixed(s.score, 0)),
         _cell(s.invalid_replies, f"{s.invalid_replies}"),

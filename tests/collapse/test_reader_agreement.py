@@ -6,8 +6,11 @@ import csv
 import importlib
 import json
 import math
+import os
+import select
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -353,3 +356,102 @@ def test_braille_plot():
 def test_mobuo_labels_need_no_band(play, tmp_path):
     runs = play(MOBUO(), [(5, 5)] * 100)
     assert Keyboard(["t", "o"], []).label(runs, tmp_path / "l.csv") == 1
+
+
+def test_copies_are_drawn_together():
+    detector = {f"a{k}": Rating("flip") for k in range(8)} | {f"b{k}": Rating("ok") for k in range(8)}
+    reader = dict(detector) | {"b0": Rating("flip")}
+    alone = measure_agreement(detector, {"one": reader})
+    copies = {f"a{k}": "same" for k in range(8)} | {f"b{k}": f"b{k}" for k in range(8)}
+    result = measure_agreement(detector, {"one": reader}, fingerprints=copies)
+    assert (alone.flag.distinct, result.flag.distinct) == (16, 9)
+    assert alone.flag.kappa == alone.flag.kappa_distinct == result.flag.kappa
+    pairs = [("flip", "flip"), ("flip", "ok"), *[("ok", "ok")] * 7]
+    assert result.flag.kappa_distinct == pytest.approx(cohens_kappa(*zip(*pairs, strict=True)))
+    assert np.ptp(result.flag.interval) > np.ptp(alone.flag.interval)
+    assert result.flag.undefined > 0  # without the one distinct flip there may be one label only
+
+
+def test_copies_and_empty_intervals_are_told(tmp_path, capsys):
+    episode = {"levels": [[110, 120]] * 21, "actions": [[0, 0]] * 20, "benchmark": {"name": "mohon"}}
+    path = tmp_path / "log.jsonl"
+    path.write_text("\n".join(json.dumps(episode) for _ in range(3)))
+    labels = tmp_path / "labels.csv"
+    names = [f"log.jsonl#{k}" for k in (1, 2, 3)]
+    words = [s.verdict for s in score(read_logs(path))]
+    write_csv(labels, list(zip(names, words, strict=True)), ["file", "label"])
+    assert main(["agreement", str(labels), str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "3 episodes, 1 distinct" in out
+    assert "without copies" in out
+
+
+@pytest.mark.parametrize(
+    "header", ["file,label,outcome", "file,label,onset_step,objective,reason,rater,notes"]
+)
+def test_labelling_spoils_no_other_table(logs, tmp_path, capsys, header):
+    out = tmp_path / "out.csv"
+    text = f"{header}\nmine.csv#1,ok{',x' * (header.count(',') - 1)}\n"
+    out.write_text(text)
+    assert main(["label", str(logs), "--out", str(out), "--rater", "ann"]) == 2
+    assert f"{out}: row 1: `--out` must name a new file" in capsys.readouterr().err
+    assert out.read_text() == text
+
+
+@pytest.fixture
+def terminal(logs, tmp_path):
+    """The verb label at a terminal of its own: what to type, and how to wait for what it shows."""
+    pty = pytest.importorskip("pty")
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "homeostasis_gym.cli", "label", str(logs)]
+    process = subprocess.Popen(
+        [*command, "--out", str(tmp_path / "out.csv"), "--rater", "ann"],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    seen = ""
+
+    def wait(text: str) -> str:
+        nonlocal seen
+        end = time.monotonic() + 60
+        while text not in seen:
+            assert time.monotonic() < end, seen
+            if select.select([ours], [], [], 0.2)[0]:
+                seen += os.read(ours, 65536).decode(errors="replace")
+        before, seen = seen.split(text, 1)
+        return before
+
+    yield lambda keys: os.write(ours, keys.encode()), wait
+    process.kill()
+    process.wait()
+    os.close(ours)
+
+
+def test_labelling_at_a_terminal(terminal, tmp_path):
+    type_keys, wait = terminal
+    wait("q quit")
+    time.sleep(0.3)
+    type_keys("\x1b[A")  # an arrow is no answer
+    time.sleep(0.3)
+    type_keys("ofmo")  # the first answers; what is typed ahead labels nothing that was not seen
+    wait("reason")
+    time.sleep(0.3)
+    type_keys("\n")
+    wait("episode 2 of 2")
+    assert "no such key" not in wait("q quit")
+    time.sleep(0.5)
+    assert [(r["label"], r["reason"]) for r in table(tmp_path / "out.csv")] == [("ok", "")]
+    type_keys("q")
+    wait("1 of 2 episodes labelled by ann")
+
+
+def test_totals_share_an_axis(play, tmp_path):
+    runs = play(MOBUO(), [(1, 9)] * 100)
+    person = Keyboard(["q"], [])
+    person.label(runs, tmp_path / "l.csv")
+    shown = "\n".join(person.screen)
+    assert shown.count("one scale for all") == 2
+    highest = float(runs[0].states.max())
+    assert shown.count(f"{highest:>10.4g} ") == 2
