@@ -16,10 +16,13 @@ The CSV has one row per step, and its columns say what they hold (``X`` stands f
 ``episode, agent, seed, env_id``   whose episode it is; rows of one episode stand together
 ====================  =================================================================================
 
-Only ``step``, ``level_X`` and ``action_X`` are needed. A line of the JSON-lines form is one episode: an
+Only ``step``, ``level_X`` and ``action_X`` are needed; what stands there for one objective stands there for
+all. A line of the JSON-lines form is one episode: an
 object with ``levels`` (T + 1 rows) and ``actions`` (T rows), and optionally ``objectives``, ``states``,
 ``rewards``, ``reward_names``, ``noise``, ``valid``, ``forbidden``, ``prompts``, ``replies``, ``benchmark``,
 ``agent``, ``seed``, ``episode``, ``env_id``, ``terminated`` and ``extra``.
+
+Columns and keys of other names are errors, because a misspelt one would be passed over in silence.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -44,6 +48,27 @@ from homeostasis_gym.trajectory import Header, Trajectory, read_trajectories
 __all__ = ["episode_name", "read_csv", "read_jsonl", "read_logs"]
 
 _WORDS = ("episode", "agent", "seed", "env_id", "benchmark")
+_GROUPS = ("level_", "action_", "next_level_", "lower_", "upper_", "noise_")
+_KEYS = (
+    "levels",
+    "actions",
+    "objectives",
+    "states",
+    "rewards",
+    "reward_names",
+    "noise",
+    "valid",
+    "forbidden",
+    "prompts",
+    "replies",
+    "benchmark",
+    "agent",
+    "seed",
+    "episode",
+    "env_id",
+    "terminated",
+    "extra",
+)
 
 
 def read_logs(path: Path) -> list[Trajectory]:
@@ -146,6 +171,30 @@ class _Table:
             if name not in columns:
                 hint = "" if self.objectives else " (A stands for any objective's name)"
                 raise RecordError(f"{path}: row 1, column {name!r}: is missing{hint}")
+        self._check_columns()
+
+    def _check_columns(self) -> None:
+        """Every column must be known, and a group that is there must be there for every objective."""
+        known = {"step", "valid", "prompt", "reply", *_WORDS}
+        for prefix in _GROUPS:
+            group = [f"{prefix}{name}" for name in self.objectives]
+            known.update(group)
+            for name in group:
+                if name not in self.columns and any(other in self.columns for other in group):
+                    raise RecordError(
+                        f"{self.path}: row 1, column {name!r}: is missing, but other objectives have theirs"
+                    )
+        first = self.objectives[0]
+        for side, other in (("lower_", "upper_"), ("upper_", "lower_")):
+            if f"{side}{first}" in self.columns and f"{other}{first}" not in self.columns:
+                raise RecordError(
+                    f"{self.path}: row 1, column {other + first!r}: is missing, but the other edge is there"
+                )
+        for name in self.columns:
+            if name not in known and not (name.startswith("reward_") and len(name) > len("reward_")):
+                raise RecordError(
+                    f"{self.path}: row 1, column {name!r}: is not known (homeostasis_gym.imports lists them)"
+                )
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -167,6 +216,24 @@ class _Table:
             )
         return value
 
+    def whole(self, column: str, k: int) -> int:
+        value = self.number(column, k)
+        if value != int(value):
+            raise RecordError(
+                f"{self.path}: row {self.lines[k]}, column {column!r}: must be a whole number, "
+                f"got {self.cells[column][k]!r}"
+            )
+        return int(value)
+
+    def flag(self, column: str, k: int) -> bool:
+        value = self.number(column, k)
+        if value not in (0.0, 1.0):
+            raise RecordError(
+                f"{self.path}: row {self.lines[k]}, column {column!r}: must be 0 or 1, "
+                f"got {self.cells[column][k]!r}"
+            )
+        return value == 1.0
+
     def block(self, prefix: str, names: Sequence[str], start: int, stop: int) -> list[list[float]]:
         return [[self.number(f"{prefix}{name}", k) for name in names] for k in range(start, stop)]
 
@@ -179,7 +246,7 @@ class _Table:
                     f"got {self.cells['step'][k]!r}"
                 )
         names = self.objectives
-        following = all(f"next_level_{name}" in self.cells for name in names)
+        following = f"next_level_{names[0]}" in self.cells
         tells_end = all(self.cells[f"action_{name}"][stop - 1] == "" for name in names)
         if not tells_end and not following:
             raise RecordError(
@@ -202,10 +269,10 @@ class _Table:
         if rewards:
             data["reward_names"] = rewards
             data["rewards"] = self.block("reward_", rewards, start, last)
-        if all(f"noise_{name}" in self.cells for name in names):
+        if f"noise_{names[0]}" in self.cells:
             data["noise"] = self.block("noise_", names, start, last)
         if "valid" in self.cells:
-            data["valid"] = [bool(self.number("valid", k)) for k in range(start, last)]
+            data["valid"] = [self.flag("valid", k) for k in range(start, last)]
         for word, key in (("prompt", "prompts"), ("reply", "replies")):
             if word in self.raw:
                 data[key] = self.raw[word][start:last]
@@ -214,7 +281,7 @@ class _Table:
                 data[word] = self.cells[word][start]
         for word in ("episode", "seed"):
             if self.cells.get(word, [""] * stop)[start]:
-                data[word] = int(self.number(word, start))
+                data[word] = self.whole(word, start)
         described = self.cells.get("benchmark", [""] * stop)[start]
         if described:
             try:
@@ -223,7 +290,7 @@ class _Table:
                 raise RecordError(
                     f"{self.path}: row {self.lines[start]}, column 'benchmark': must be JSON: {error}"
                 ) from error
-        elif all(f"{side}_{name}" in self.cells for side in ("lower", "upper") for name in names):
+        elif f"lower_{names[0]}" in self.cells:
             data["benchmark"] = {
                 "name": "custom",
                 "kind": "homeostatic",
@@ -254,7 +321,7 @@ def read_jsonl(path: Path) -> list[Trajectory]:
         RecordError: It cannot be read, or is not of that form; names file, line and key.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise RecordError(f"{path} cannot be read: {error}") from error
     filled = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
@@ -277,15 +344,18 @@ def _trajectory(data: Mapping[str, Any], where: str, path: Path, row: int, rows:
     for key in ("levels", "actions"):
         if key not in data:
             raise RecordError(f"{where}: {key!r} is missing")
+    for key in data:
+        if key not in _KEYS:
+            raise RecordError(f"{where}: {key!r} is not known; must be one of {', '.join(_KEYS)}")
     levels = _matrix(data, "levels", where)
     actions = _matrix(data, "actions", where)
     steps, count = actions.shape
     if np.array_equal(actions, np.rint(actions)):
         actions = actions.astype(np.int64)
-    names = tuple(str(n) for n in data.get("objectives") or objective_names(count))
+    names = _names(data, "objectives", where) if "objectives" in data else tuple(objective_names(count))
     if len(names) != count:
         raise RecordError(f"{where}: 'objectives' must hold {count} names, got {len(names)}")
-    benchmark = dict(data.get("benchmark") or {})
+    benchmark = _mapping(data, "benchmark", where)
     if benchmark.get("name") == "custom":
         benchmark.setdefault("objectives", list(names))
     if benchmark:
@@ -303,9 +373,13 @@ def _trajectory(data: Mapping[str, Any], where: str, path: Path, row: int, rows:
     if known is not None and known.noise_channels == 0:
         noise = np.zeros((steps, 0))
     rewards = np.zeros((steps, 0))
-    reward_names = tuple(str(n) for n in data.get("reward_names", ()))
+    reward_names = _names(data, "reward_names", where) if "reward_names" in data else ()
     if "rewards" in data:
         rewards = _matrix(data, "rewards", where)
+        if reward_names and len(reward_names) != rewards.shape[1]:
+            raise RecordError(
+                f"{where}: 'reward_names' must hold {rewards.shape[1]} names, got {len(reward_names)}"
+            )
     elif known is not None and states.shape[1] == len(known.initial_state) and np.isfinite(noise).all():
         # Known dynamics: what was earned follows from what was done.
         try:
@@ -316,16 +390,16 @@ def _trajectory(data: Mapping[str, Any], where: str, path: Path, row: int, rows:
     try:
         return Trajectory(
             header=Header(
-                env_id=str(data.get("env_id", benchmark.get("name", "imported"))),
-                agent=str(data.get("agent", path.stem)),
-                seed=int(data.get("seed", -1)),
-                episode=int(data.get("episode", row)),
+                env_id=_text(data, "env_id", str(benchmark.get("name", "imported")), where),
+                agent=_text(data, "agent", path.stem, where),
+                seed=_whole(data, "seed", -1, where),
+                episode=_whole(data, "episode", row, where),
                 benchmark=benchmark,
                 objective_names=names,
                 reward_names=reward_names,
                 source=path.suffix.lstrip("."),
                 extra={
-                    **dict(data.get("extra", {})),
+                    **_mapping(data, "extra", where),
                     "file": path.name,
                     **({"row": row + 1} if rows > 1 else {}),
                 },
@@ -335,11 +409,11 @@ def _trajectory(data: Mapping[str, Any], where: str, path: Path, row: int, rows:
             actions=actions,
             rewards=rewards,
             noise=noise,
-            valid=_flags(data, "valid", steps, True),
-            forbidden=_flags(data, "forbidden", steps, False),
+            valid=_flags(data, "valid", steps, True, where),
+            forbidden=_flags(data, "forbidden", steps, False, where),
             seconds=np.full(steps, np.nan),
             attempts=_attempts(data, steps, where),
-            terminated=bool(data.get("terminated", False)),
+            terminated=_flag(data.get("terminated", False), "terminated", where),
         )
     except HomeostasisError as error:
         raise RecordError(f"{where}: {error}") from error
@@ -347,16 +421,58 @@ def _trajectory(data: Mapping[str, Any], where: str, path: Path, row: int, rows:
 
 def _matrix(data: Mapping[str, Any], key: str, where: str) -> NDArray[Any]:
     try:
+        given = np.asarray(data[key])
+        if given.dtype.kind in "USb":
+            raise TypeError("texts and truth values are no numbers")
         array = np.asarray(data[key], dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise RecordError(f"{where}: {key!r} must hold rows of numbers: {error}") from error
     if array.ndim != 2:
         raise RecordError(f"{where}: {key!r} must hold rows of numbers, got shape {array.shape}")
     return array
 
 
-def _flags(data: Mapping[str, Any], key: str, steps: int, default: bool) -> NDArray[np.bool_]:
-    return np.asarray(data.get(key, [default] * steps), dtype=np.bool_)
+def _names(data: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
+    names = data[key]
+    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+        raise RecordError(f"{where}: {key!r} must be a list of names, got {reprlib.repr(names)}")
+    if len(set(names)) < len(names):
+        raise RecordError(f"{where}: {key!r} must hold different names, got {reprlib.repr(names)}")
+    return tuple(names)
+
+
+def _mapping(data: Mapping[str, Any], key: str, where: str) -> dict[str, Any]:
+    value = data.get(key, {})
+    if not isinstance(value, dict):
+        raise RecordError(f"{where}: {key!r} must be an object, got {reprlib.repr(value)}")
+    return dict(value)
+
+
+def _text(data: Mapping[str, Any], key: str, default: str, where: str) -> str:
+    value = data.get(key, default)
+    if not isinstance(value, str):
+        raise RecordError(f"{where}: {key!r} must be a text, got {reprlib.repr(value)}")
+    return value
+
+
+def _whole(data: Mapping[str, Any], key: str, default: int, where: str) -> int:
+    value = data.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise RecordError(f"{where}: {key!r} must be a whole number, got {reprlib.repr(value)}")
+    return value
+
+
+def _flag(value: Any, key: str, where: str) -> bool:
+    if not isinstance(value, bool) and not (isinstance(value, int) and value in (0, 1)):
+        raise RecordError(f"{where}: {key!r} must be true or false, got {reprlib.repr(value)}")
+    return bool(value)
+
+
+def _flags(data: Mapping[str, Any], key: str, steps: int, default: bool, where: str) -> NDArray[np.bool_]:
+    values = data.get(key, [default] * steps)
+    if not isinstance(values, list) or len(values) != steps:
+        raise RecordError(f"{where}: {key!r} must hold {steps} truth values, got {reprlib.repr(values)}")
+    return np.asarray([_flag(value, key, where) for value in values], dtype=np.bool_)
 
 
 def _attempts(data: Mapping[str, Any], steps: int, where: str) -> tuple[tuple[Attempt, ...], ...]:
@@ -365,9 +481,9 @@ def _attempts(data: Mapping[str, Any], steps: int, where: str) -> tuple[tuple[At
     columns = []
     for key in ("prompts", "replies"):
         texts = data.get(key, [""] * steps)
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise RecordError(f"{where}: {key!r} must be a list of texts, got {reprlib.repr(texts)}")
         if len(texts) != steps:
             raise RecordError(f"{where}: {key!r} must hold {steps} texts, got {len(texts)}")
         columns.append(texts)
-    return tuple(
-        (Attempt(prompt=str(prompt), reply=str(reply)),) for prompt, reply in zip(*columns, strict=True)
-    )
+    return tuple((Attempt(prompt=prompt, reply=reply),) for prompt, reply in zip(*columns, strict=True))

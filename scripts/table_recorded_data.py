@@ -82,7 +82,8 @@ def main() -> None:
         print(
             f"{row['benchmark']:16} {row['model']:7} {row['trials']:6} {row['distinct']:8} {counts:>12} "
             f"{row['flip_rate']:.2f} [{low:.2f}, {high:.2f}] {row['runaway_index']:7.3f} "
-            f"{row['runaway_index_distinct']:8.3f} {row['regret']:9.1f}  {row['onsets'] or '-'}; {row['published']}"
+            f"{row['runaway_index_distinct']:8.3f} {row['regret']:9.1f}  {row['onsets'] or '-'}; "
+            f"{row['published']}"
         )
         print(" " * 25 + ", ".join(f"{name} {count}" for name, count in row["modes"].items()))
     print(f"\nstep by step equals afterwards: {agree} of {len(trajectories)} trials")

@@ -169,6 +169,21 @@ def test_a_strangers_csv(logs):
         (lambda t: t.replace("0,2,105.0,5,", "0,2,105.0,", 1), "row 3: must have 8 cells, got 7"),
         (lambda t: t.replace(",90,", ",190,"), "`lower` must be below `upper`"),
         (lambda t: "", "must hold a row of column names"),
+        (
+            lambda t: t.replace("lower_A", "lower_B"),
+            "row 1, column 'lower_A': is missing, but the other edge",
+        ),
+        (lambda t: t.replace("prompt", "promt"), "row 1, column 'promt': is not known"),
+        (
+            lambda t: t.replace("prompt", "valid"),
+            "row 2, column 'valid': must be a finite number, got 'level",
+        ),
+        (lambda t: t.replace("prompt", "noise_A"), "row 2, column 'noise_A': must be a finite number"),
+        (lambda t: t.replace("prompt", "action_B"), "row 1, column 'action_B': is not known"),
+        (
+            lambda t: t.replace("\n0,", "\n0.5,"),
+            "row 2, column 'episode': must be a whole number, got",
+        ),
     ],
 )
 def test_a_broken_csv_is_named_by_row_and_column(logs, change, message):
@@ -202,6 +217,24 @@ def test_json_lines(tmp_path):
         ({"benchmark": {"name": "x"}}, "line 1: 'benchmark': `benchmark` must be one of"),
         ({"objectives": ["X"]}, "line 1: 'objectives' must hold 2 names, got 1"),
         ({"replies": ["0"]}, "line 1: 'replies' must hold 20 texts, got 1"),
+        ({"replies": 5}, "line 1: 'replies' must be a list of texts, got 5"),
+        ({"seed": "abc"}, "line 1: 'seed' must be a whole number, got 'abc'"),
+        ({"seed": 1.5}, "line 1: 'seed' must be a whole number, got 1.5"),
+        ({"episode": None}, "line 1: 'episode' must be a whole number, got None"),
+        ({"extra": [1]}, "line 1: 'extra' must be an object"),
+        ({"benchmark": "mohon"}, "line 1: 'benchmark' must be an object, got 'mohon'"),
+        ({"reward_names": 3}, "line 1: 'reward_names' must be a list of names, got 3"),
+        (
+            {"rewards": [[1]] * 20, "reward_names": ["a", "b"]},
+            "line 1: 'reward_names' must hold 1 names, got 2",
+        ),
+        ({"valid": ["false"] * 20}, "line 1: 'valid' must be true or false, got 'false'"),
+        ({"valid": True}, "line 1: 'valid' must hold 20 truth values"),
+        ({"terminated": "no"}, "line 1: 'terminated' must be true or false"),
+        ({"objectives": ["X", "X"]}, "line 1: 'objectives' must hold different names"),
+        ({"agent": 7}, "line 1: 'agent' must be a text, got 7"),
+        ({"level": []}, "line 1: 'level' is not known; must be one of levels, actions"),
+        ({"actions": [["0", "1"]] * 20}, "line 1: 'actions' must hold rows of numbers: texts"),
     ]:
         path.write_text(json.dumps(episode | change))
         with pytest.raises(HomeostasisError, match=message):
@@ -216,6 +249,25 @@ def test_json_lines(tmp_path):
         read_logs(tmp_path / "nothing.csv")
     with pytest.raises(HomeostasisError, match="`file` must end in"):
         read_logs(Path(__file__))
+
+
+def test_a_group_of_columns_is_whole(tmp_path):
+    path = tmp_path / "two.csv"
+    start = ["step", "level_A", "level_B", "action_A", "action_B"]
+    for extra, missing in [
+        (["next_level_A"], "next_level_B"),
+        (["noise_B"], "noise_A"),
+        (["lower_A", "upper_A"], "lower_B"),
+        (["lower_A", "lower_B"], "upper_A"),
+    ]:
+        write_csv(path, [[1] * (5 + len(extra))], start + extra)
+        with pytest.raises(HomeostasisError, match=f"row 1, column '{missing}': is missing, but"):
+            read_logs(path)
+    write_csv(path, [[1] * 8], [*start, "next_level_A", "next_level_B", "valid"])
+    assert read_logs(path)[0].valid.all()
+    write_csv(path, [[1] * 7 + [2]], [*start, "next_level_A", "next_level_B", "valid"])
+    with pytest.raises(HomeostasisError, match="row 2, column 'valid': must be 0 or 1, got '2'"):
+        read_logs(path)
 
 
 def test_imported_logs_are_a_run_folder(logs, tmp_path, capsys):
