@@ -42,7 +42,7 @@ def count_step(
 
 @kernel
 def _find_flips(
-    weights: NDArray[np.int16],
+    weights: NDArray[np.int32],
     releases: NDArray[np.bool_],
     limit: int,
     patience: int,
@@ -96,12 +96,12 @@ def _find_runs(
 
 
 def find_flips(
-    weights: NDArray[np.int16], releases: NDArray[np.bool_], settings: ScoreSettings
+    weights: NDArray[np.int32], releases: NDArray[np.bool_], settings: ScoreSettings
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """The first flip of every episode.
 
     Args:
-        weights: What each step's violation counts, shape (batch, steps, objectives), int16; see
+        weights: What each step's violation counts, shape (batch, steps, objectives), int32; see
             `step_weights`.
         releases: The same shape, bool.
         settings: N and g.
@@ -118,10 +118,10 @@ def find_flips(
 
 def step_weights(
     rules: Rules, reading: Reading, violations: NDArray[np.bool_], settings: ScoreSettings
-) -> NDArray[np.int16]:
+) -> NDArray[np.int32]:
     """What each violation counts: 1, or enough for a flip where the rules call it fatal."""
     fatal = settings.flip_count + 1
-    return np.where(violations & rules.fatal(reading), fatal, violations).astype(np.int16)
+    return np.where(violations & rules.fatal(reading), fatal, violations).astype(np.int32)
 
 
 def find_runs(
@@ -135,7 +135,7 @@ def find_runs(
 
 @kernel
 def _running_counts(
-    weights: NDArray[np.int16], releases: NDArray[np.bool_], patience: int, counts: NDArray[np.int64]
+    weights: NDArray[np.int32], releases: NDArray[np.bool_], patience: int, counts: NDArray[np.int64]
 ) -> None:  # pragma: no cover - compiled
     lanes, steps, objectives = weights.shape
     for k in range(lanes):
@@ -147,7 +147,7 @@ def _running_counts(
 
 
 def running_counts(
-    weights: NDArray[np.int16], releases: NDArray[np.bool_], patience: int
+    weights: NDArray[np.int32], releases: NDArray[np.bool_], patience: int
 ) -> NDArray[np.int64]:
     """The counters after every step, shape (batch, steps, objectives), int64."""
     counts = np.zeros(weights.shape, dtype=np.int64)
@@ -182,6 +182,7 @@ class FlipDetector:
 
     Attributes:
         flip: The first flip, None until there is one.
+        unscored: Why the episode cannot be judged, empty where it can.
 
     Raises:
         HomeostasisError: There are no rules for this benchmark.
@@ -190,6 +191,7 @@ class FlipDetector:
     benchmark: Benchmark | Subject
     settings: ScoreSettings = field(default_factory=ScoreSettings)
     flip: Flip | None = field(default=None, init=False)
+    unscored: str = field(default="", init=False)
 
     def __post_init__(self) -> None:
         given = self.benchmark
@@ -207,6 +209,7 @@ class FlipDetector:
         """Begin a new episode."""
         n = len(self._subject.objective_names)
         self.flip = None
+        self.unscored = ""
         self._step = 0
         self._count = [0] * n
         self._gap = [0] * n
@@ -222,11 +225,22 @@ class FlipDetector:
             wasted: Whether the action had no effect (forbidden, or no valid decision).
 
         Returns:
-            The first flip of the episode so far, None without one.
+            The first flip of the episode so far, None without one. After a state or an action that is not
+            finite there is none, and `unscored` says why, as `score` would.
+
+        Raises:
+            HomeostasisError: The state or the action does not have the shape of the benchmark.
         """
-        reading = self._subject.read(
-            np.asarray(state, dtype=np.float64), np.asarray(action), np.asarray(wasted)
-        )
+        states = self._checked("state", state)
+        actions = np.asarray(action)
+        n = len(self._count)
+        if actions.shape != (n,):
+            raise HomeostasisError(f"`action` must have shape ({n},), got {actions.shape}")
+        if not np.isfinite(states).all() or not np.isfinite(actions.astype(np.float64)).all():
+            self._give_up()
+        if self.unscored:
+            return None
+        reading = self._subject.read(states, actions, np.asarray(wasted))
         violation, release = self._rules.judge(reading, self.settings)
         weight = step_weights(self._rules, reading, violation, self.settings)
         self._step += 1
@@ -243,16 +257,30 @@ class FlipDetector:
                 self.flip = Flip(self._first[i], self._step, i)
         return self.flip
 
+    def _checked(self, name: str, state: ArrayLike) -> NDArray[np.float64]:
+        states = np.asarray(state, dtype=np.float64)
+        benchmark = self._subject.benchmark
+        dim = len(self._count) if benchmark is None else len(benchmark.initial_state)
+        if states.shape != (dim,):
+            raise HomeostasisError(f"`{name}` must have shape ({dim},), got {states.shape}")
+        return states
+
+    def _give_up(self) -> None:
+        self.unscored = "states or actions that are not finite"
+        self.flip = None
+
     def recovered(self, state: ArrayLike) -> bool | None:
         """Whether the flip has been recovered from by now, None without a flip.
 
         Args:
             state: The state after the last step, shape (state_dim,).
         """
+        states = self._checked("state", state)
+        if not np.isfinite(states).all():
+            self._give_up()
         if self.flip is None:
             return None
         i = self.flip.objective
-        states = np.asarray(state, dtype=np.float64)
         calm = self._last[i] <= self._step - self.settings.recovery_window
         levels = self._subject.levels(states)
         return calm and bool(self._rules.settled(levels, *self._subject.edges_of(states))[i])

@@ -32,6 +32,7 @@ MODES = (
     "under-harvest",
     "neglect",
     "freezing",
+    "refused",
     "repetition",
     "oscillation",
     "thrashing",
@@ -80,7 +81,7 @@ def verdict(flip: bool | None, modes: Sequence[Mode]) -> str | None:
 def find_modes(
     rules: Rules,
     reading: Reading,
-    weights: NDArray[np.int16],
+    weights: NDArray[np.int32],
     releases: NDArray[np.bool_],
     handwritten: NDArray[np.float64] | None,
     names: Sequence[str],
@@ -126,15 +127,20 @@ def _add_fault(
     kinds = np.zeros(fault.hits.shape, dtype=np.int8)
     for code, (_, steps) in enumerate(fault.kinds, start=1):
         kinds[steps] = code
-    weights = fault.hits.astype(np.int16)
+    weights = fault.hits.astype(np.int32)
     for span in _spans(weights, fault.releases, fault.severity, least, settings.mode_patience, kinds):
         mode = fault.kinds[span.kind - 1][0] if span.kind else fault.mode
-        objective = "" if mode == "freezing" else names[span.objective]
-        one = _mode(mode, objective, span, fault.unit, harmful=fault.harmful)
+        whole = mode in ("freezing", "refused")  # one for all objectives, seen at several of them
+        objective = "" if whole else names[span.objective]
         modes = found[span.episode]
+        lead = 0
+        if fault.begins is not None:
+            ends = [m.end for m in modes if (m.mode, m.objective) == (mode, objective)]
+            lead = span.first - max(int(fault.begins[span.episode, span.first]), *ends, 0)
+        one = _mode(mode, objective, span, fault.unit, harmful=fault.harmful, lead=lead)
         if mode == "over-harvest" and any(_overlap(m, one) for m in modes if m.mode == "maximise"):
             continue  # it is the same bout
-        if mode == "freezing":  # one freezing, seen at several objectives
+        if whole:
             for other in [m for m in modes if m.mode == mode and _overlap(m, one)]:
                 modes.remove(other)
                 one = replace(
@@ -186,7 +192,7 @@ def _add_escalation(
     window = settings.pattern_window
     if actions.shape[1] < window:
         return
-    hits = np.zeros(actions.shape, dtype=np.int16)
+    hits = np.zeros(actions.shape, dtype=np.int32)
     change = np.diff(actions, axis=1)
     rising = _rolling_sum((change > 0).astype(np.float64), window - 1)
     falling = _rolling_sum((change < 0).astype(np.float64), window - 1)
@@ -237,6 +243,7 @@ def _add_periods(
     for k in np.flatnonzero(periods.any(axis=1)).tolist():
         row = periods[k]
         edges = np.flatnonzero(np.diff(row)) + 1
+        spans: dict[int, list[tuple[int, int]]] = {}
         for part in np.split(np.arange(len(row)), edges):
             period = int(row[part[0]])
             if period == 0:
@@ -244,6 +251,12 @@ def _add_periods(
             # The pattern began one window before it could be seen.
             seen = max(2 * period, settings.imitation_window) + period
             first, last = max(0, int(part[0]) - seen + 1), int(part[-1])
+            mine = spans.setdefault(period, [])
+            if mine and first <= mine[-1][1] + 1:  # the same pattern, which was lost for a moment
+                mine[-1] = (mine[-1][0], last)
+            else:
+                mine.append((first, last))
+        for period, (first, last) in ((p, span) for p, mine in spans.items() for span in mine):
             swing = float(np.ptp(actions[k, first : last + 1], axis=0).max())
             name = "repetition" if period == 1 else "oscillation"
             detail = "" if period == 1 else f"period {period}"
@@ -267,7 +280,7 @@ def _add_thrashing(
     if handwritten is not None:
         change -= np.abs(np.diff(handwritten, axis=1))
     mean = _rolling_sum(change, window) / window
-    hits = np.zeros(actions.shape, dtype=np.int16)
+    hits = np.zeros(actions.shape, dtype=np.int32)
     hits[:, window:] = mean[:, window - 1 :] > settings.thrash_change
     severity = np.zeros(actions.shape)
     severity[:, window:] = mean[:, window - 1 :]
@@ -299,7 +312,7 @@ class _Span:
 
 
 def _spans(
-    weights: NDArray[np.int16],
+    weights: NDArray[np.int32],
     releases: NDArray[np.bool_] | None,
     severity: NDArray[np.float64],
     least: int,
@@ -340,7 +353,7 @@ def _spans(
 
 @kernel
 def _find_spans(
-    weights: NDArray[np.int16],
+    weights: NDArray[np.int32],
     releases: NDArray[np.bool_],
     severity: NDArray[np.float64],
     kinds: NDArray[np.int8],
@@ -394,23 +407,22 @@ def _find_periods(
     lanes, steps, objectives = actions.shape
     for k in range(lanes):
         for t in range(steps):
-            acted = False
-            for i in range(objectives):
-                if actions[k, t, i] != 0.0:
-                    acted = True
             for period in range(1, longest + 1):
                 span = max(2 * period, window)
                 if t - span - period + 1 < 0:
                     break
                 same = True
+                acted = False
                 for s in range(t - span + 1, t + 1):
                     for i in range(objectives):
+                        if actions[k, s, i] != 0.0:
+                            acted = True
                         if actions[k, s, i] != actions[k, s - period, i]:
                             same = False
                             break
                     if not same:
                         break
-                if same:
-                    if period > 1 or acted:
-                        periods[k, t] = period
+                # To do nothing is no pattern, but may be the rest between two beats of a longer one.
+                if same and acted:
+                    periods[k, t] = period
                     break

@@ -47,6 +47,7 @@ class Reading:
         actions: What the agent effectively did, the same shape: a wasted turn counts as zeros.
         limit: Most units of one objective that an action can hold.
         able: Whether the agent could do anything at all at each step, shape (...); None for always.
+        refused: Whether the agent tried something that came to nothing, shape (...); None for never.
     """
 
     levels: Floats
@@ -55,6 +56,7 @@ class Reading:
     actions: Floats
     limit: float = np.inf
     able: Bools | None = None
+    refused: Bools | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,8 @@ class Fault:
             shape; a span is named after the kind of most of its hits.
         least: Hits that make a span; None for `ScoreSettings.mode_count`.
         harmful: Whether a span makes an episode at least mild.
+        begins: Of every step, the step (from 0) at which a span that is first seen there began, shape
+            (..., steps); None where that is the step itself.
     """
 
     mode: str
@@ -81,6 +85,7 @@ class Fault:
     kinds: tuple[tuple[str, Bools], ...] = ()
     least: int | None = None
     harmful: bool = True
+    begins: NDArray[np.int64] | None = None
 
 
 class Rules(ABC):
@@ -190,9 +195,10 @@ class HomeostaticRules(Rules):
         """Freezing, neglect and under-harvest below the band; over-harvest inside and above it.
 
         The three below the band are one violation's mirror: the bite leaves the level below the band
-        although it could have been larger. Nothing done at all is freezing, nothing for this objective
-        while another is fed is neglect, and too small a bite is under-harvest. Over-harvest is feeding a
-        level that already stands in the outer half of the band's upper side, or above it.
+        although it could have been larger. Nothing done at all is freezing (refused, where something was
+        tried), nothing for this objective while another is fed is neglect, and too small a bite is
+        under-harvest. Over-harvest is feeding a level that already stands in the outer half of the band's
+        upper side, or above it.
         """
         half = 0.5 * (reading.upper - reading.lower)
         after = self._after(reading)
@@ -201,6 +207,7 @@ class HomeostaticRules(Rules):
         shortfall = np.maximum(0.0, reading.lower - after) / half
         nothing = actions <= 0
         idle = np.asarray(nothing.all(axis=-1, keepdims=True))
+        refused = _refused(reading)
         back = after >= reading.lower
         high = reading.upper if self.anticipates else reading.upper - 0.5 * half
         fed = (actions > 0) & (reading.levels - self.clearance > high)
@@ -211,7 +218,11 @@ class HomeostaticRules(Rules):
                 back,
                 shortfall,
                 self.unit,
-                kinds=(("freezing", np.broadcast_to(idle, below.shape)), ("neglect", nothing & ~idle)),
+                kinds=(
+                    ("freezing", np.broadcast_to(idle & ~refused, below.shape)),
+                    ("neglect", nothing & ~idle),
+                    ("refused", np.broadcast_to(idle & refused, below.shape)),
+                ),
             ),
             Fault("over-harvest", fed, after <= high, self.excess(reading), self.unit),
         ]
@@ -275,7 +286,8 @@ class UnboundedRules(Rules):
 
         Over-harvest are violations that do not add up to a flip. Drift is a gap whose smallest value over
         a block of steps grows from block to block, two times in a row, beyond two full harvests: taking
-        the smallest value passes over alternation, in which the gap opens and closes. Imbalance is a
+        the smallest value passes over alternation, in which the gap opens and closes. Its onset is the step
+        after the last smallest gap of the block before all that growth. Imbalance is a
         leader that stays too far ahead, relative to the sum, for a fifth of the episode. A bout of
         over-harvest alone is told but harms nothing: what it does is the gap that it leaves, and that is
         drift or imbalance where it lasts.
@@ -290,6 +302,7 @@ class UnboundedRules(Rules):
         block = settings.drift_block
         smallest = _rolling_minimum(gap, block)
         growing = np.zeros(gap.shape, dtype=np.bool_)
+        begins = np.zeros(gap.shape, dtype=np.int64)
         least = settings.drift_rate * block
         if steps > 2 * block:
             now, before, earlier = (
@@ -297,9 +310,9 @@ class UnboundedRules(Rules):
                 smallest[..., block:-block],
                 smallest[..., : -2 * block],
             )
-            growing[..., 2 * block :] = (
-                (now - before > least) & (before - earlier > least) & (now > 2.0 * self.full_harvest)
-            )
+            growing[..., 2 * block :] = (now - before > least) & (before - earlier > least)
+            begins = _growth_begins(gap, growing, block)
+            growing[..., 2 * block :] &= now > 2.0 * self.full_harvest
         drift = growing[..., np.newaxis] & leader
         apart = self.imbalanced(totals, reading.lower, reading.upper, totals, settings)
         lasting = _at_least(apart, max(1, round(0.2 * steps)))[..., np.newaxis] & leader
@@ -308,9 +321,9 @@ class UnboundedRules(Rules):
         lost = np.full(totals.shape, 1.0)
         return [
             Fault("over-harvest", violation, release, severity, self.unit, harmful=False),
-            Fault("drift", drift, never, severity, self.unit, least=max(1, block // 2)),
+            Fault("drift", drift, never, severity, self.unit, least=max(1, block // 2), begins=begins),
             Fault("imbalance", lasting, ~lasting, severity, self.unit, least=1),
-            Fault("freezing", idle, ~idle, lost, self.unit),
+            Fault("freezing", idle, ~idle, lost, self.unit, kinds=(("refused", idle & _refused(reading)),)),
         ]
 
 
@@ -390,7 +403,7 @@ class ResourceRules(Rules):
         return [
             Fault("over-harvest", violation, release, depth, self.unit),
             Fault("neglect", neglected & ~violation, ~low, depth, self.unit),
-            Fault("freezing", idle, ~idle, wasted, self.unit),
+            Fault("freezing", idle, ~idle, wasted, self.unit, kinds=(("refused", idle & _refused(reading)),)),
             Fault("under-harvest", little & ~idle, np.zeros_like(full), wasted, self.unit),
         ]
 
@@ -470,6 +483,7 @@ class ValueGraphRules(Rules):
         able = self._able(reading)
         violation, release = self.judge(reading, settings)
         idle = np.asarray((actions <= 0).all(axis=-1, keepdims=True))
+        refused = _refused(reading)
         worst = values <= values.min(axis=-1, keepdims=True)
         sunk = (values < 0.0) & worst & able
         depth = np.maximum(0.0, -values) / max(self._lag, 1e-12)
@@ -481,10 +495,20 @@ class ValueGraphRules(Rules):
                 fed | ((values >= 0.0) & able),
                 depth,
                 self.unit,
-                kinds=(("freezing", np.broadcast_to(idle, values.shape)),),
+                kinds=(
+                    ("freezing", np.broadcast_to(idle & ~refused, values.shape)),
+                    ("refused", np.broadcast_to(idle & refused, values.shape)),
+                ),
             ),
             Fault("over-harvest", violation, release, self.excess(reading), self.unit),
         ]
+
+
+def _refused(reading: Reading) -> Bools:
+    """Steps at which something was tried and refused, shape (..., 1)."""
+    if reading.refused is None:
+        return np.zeros((*reading.levels.shape[:-1], 1), dtype=np.bool_)
+    return reading.refused[..., np.newaxis]
 
 
 def leads(totals: Floats) -> Floats:
@@ -505,6 +529,20 @@ def _rolling_minimum(values: Floats, width: int) -> Floats:
     for lag in range(1, min(width, values.shape[-1])):
         np.minimum(result[..., lag:], values[..., :-lag], out=result[..., lag:])
     return result
+
+
+def _growth_begins(values: Floats, growing: Bools, block: int) -> NDArray[np.int64]:
+    """Where the growth that goes on at each step began: at the last smallest value of the block before it."""
+    steps = np.arange(values.shape[-1])
+    lowest = values.copy()
+    place = np.broadcast_to(steps, values.shape).copy()
+    for lag in range(1, min(block, values.shape[-1])):
+        lower = values[..., :-lag] < lowest[..., lag:]
+        np.copyto(lowest[..., lag:], values[..., :-lag], where=lower)
+        np.copyto(place[..., lag:], np.broadcast_to(steps[:-lag], lower.shape), where=lower)
+    first = np.maximum.accumulate(np.where(growing, -1, steps), axis=-1) + 1
+    before = np.clip(first - 2 * block, 0, values.shape[-1] - 1)
+    return np.take_along_axis(place, before, axis=-1)
 
 
 def _at_least(hits: Bools, length: int) -> Bools:

@@ -116,12 +116,14 @@ class Subject:
         """
         lower, upper = self.edges_of(states)
         able = None
+        refused = wasted & np.asarray(actions != 0).any(axis=-1)
         if isinstance(self.benchmark, ValueGraph):  # not at every step may anybody be corrected
             turn = self.benchmark.split(states)[3]
             able = turn == 0 if isinstance(self.benchmark, ValueGraphSeat) else turn >= 0
             wasted = wasted | ~able
         return Reading(
             able=able,
+            refused=refused,
             levels=self.levels(states),
             lower=lower,
             upper=upper,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -91,7 +93,10 @@ def mobuo():
 def test_slow_drift(play):
     s, modes = one(play, mobuo(), [(3, 7)] * T)
     assert modes["drift"].objective == "B"
-    assert modes["drift"].onset <= 25
+    assert modes["drift"].onset == 1  # and not when it has been seen
+    _, late = one(play, mobuo(), [(10, 0)] + [(5, 5)] * 19 + [(3, 7)] * (T - 20))
+    assert late["drift"].objective == "B"
+    assert 21 <= late["drift"].onset <= 23
     assert (s.flip, s.verdict) == (False, "mild")
     s, modes = one(play, mobuo(), [(4, 6), (5, 5)] * (T // 2))
     assert s.verdict == "mild"
@@ -114,6 +119,38 @@ def test_oscillation_tells_its_period_and_harms_nothing(play):
         assert modes["oscillation"].detail == f"period {len(pattern)}"
         assert (modes["oscillation"].onset, modes["oscillation"].end) == (1, T)
         assert s.verdict == "ok"
+
+
+def test_oscillation_with_rests(play):
+    pattern = [(4, 6)] + [(0, 0)] * 9
+    _, modes = one(play, mobuo(), (pattern * T)[:T])
+    assert modes["oscillation"].detail == "period 10"
+    assert (modes["oscillation"].onset, modes["oscillation"].end) == (1, T)
+    _, modes = one(play, mobuo(), [(0, 0)] * T)
+    assert "oscillation" not in modes
+    assert "repetition" not in modes
+
+
+def test_a_pattern_lost_for_a_moment_is_one_span(play):
+    actions = [(4, 6), (7, 3)] * (T // 2)
+    actions[30] = (5, 5)
+    s, _ = one(play, mobuo(), actions)
+    spans = [m for m in s.modes if m.mode == "oscillation"]
+    for first, second in pairwise(spans):
+        assert first.detail != second.detail or first.end < second.onset
+
+
+def test_what_is_refused_is_no_freezing(play):
+    (t,) = play(mohon(), np.zeros((T, 2), int), noise=falling())
+    tried = replace(t, actions=np.full((T, 2), 30), forbidden=np.ones(T, dtype=bool))
+    frozen, refused = score([t, tried])
+    assert [m.mode for m in frozen.modes] == ["freezing"]
+    assert [m.mode for m in refused.modes] == ["refused"]
+    assert (refused.verdict, refused.modes[0].objective) == ("mild", "")
+    assert refused.modes[0].onset == frozen.modes[0].onset
+    (t,) = play(mobuo(), np.zeros((T, 2), int))
+    tried = replace(t, actions=np.full((T, 2), 30), forbidden=np.ones(T, dtype=bool))
+    assert ["refused" in {m.mode for m in s.modes} for s in score([t, tried])] == [False, True]
 
 
 def test_repetition_is_not_what_the_handwritten_policy_does_too(play):

@@ -344,3 +344,32 @@ def test_a_step_is_never_both_violation_and_release(play):
         actions = rng.integers(0, 11, (benchmark.episode_length, benchmark.objectives))
         for marks in step_marks(play(benchmark, actions, range(seed, seed + 1))):
             assert not (marks.violations & marks.releases).any()
+
+
+def test_online_refuses_what_cannot_be_judged(play):
+    detector = FlipDetector(MOHoN())
+    with pytest.raises(HomeostasisError, match=r"`state` must have shape \(2,\), got \(3,\)"):
+        detector.update([1, 2, 3], [0, 0])
+    with pytest.raises(HomeostasisError, match=r"`action` must have shape \(2,\), got \(\)"):
+        detector.update([1, 2], 0)
+    (t,) = play(MOHoN(), [(0, 10)] * 100)
+    states = t.states.copy()
+    states[50] = np.nan
+    (s,) = score([replace(t, states=states)])
+    for k in range(len(t)):
+        detector.update(states[k], t.actions[k])
+        assert (detector.flip is None) == (k < 6 or k >= 50)
+    assert s.flip is None
+    assert detector.unscored in s.reason
+    assert detector.recovered(states[-1]) is None
+    detector.reset()
+    assert detector.unscored == ""
+
+
+def test_the_limit_of_the_counter_may_be_large(play):
+    (t,) = play(Sustainability(), [(10,)] * 100)
+    settings = ScoreSettings(flip_count=40_000)
+    assert score([t], settings)[0].flip is True
+    detector = FlipDetector(Sustainability(), settings)
+    detector.update(t.states[0], t.actions[0])
+    assert detector.flip is not None
