@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from homeostasis_gym.imports import episode_name
 from homeostasis_gym.report._figures import Episode
+from homeostasis_gym.trajectory import Trajectory
 
 __all__ = ["embed", "episode_data"]
 
@@ -22,6 +24,11 @@ def embed(data: Any) -> str:
     return text
 
 
+def file_name(t: Trajectory) -> str:
+    """The log that an episode was imported from, empty for one of ours."""
+    return episode_name(t) if t.header.extra.get("file") else ""
+
+
 def episode_data(episode: Episode, name: str) -> dict[str, Any]:
     """One episode for the close view, with the transcript of an agent that converses."""
     t, s, v = episode.trajectory, episode.score, episode.view
@@ -31,6 +38,7 @@ def episode_data(episode: Episode, name: str) -> dict[str, Any]:
         "agent": name,
         "episode": t.header.episode,
         "seed": t.header.seed,
+        "file": file_name(t),
         "verdict": s.verdict or "unscored",
         "onset": s.onset,
         "objective": s.objective,

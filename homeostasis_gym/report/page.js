@@ -183,7 +183,8 @@ function open(id) {
   dialog.querySelector("h3").textContent = `${shown.agent}, episode ${shown.episode}${shown.seed < 0 ? "" : `, seed ${shown.seed}`}`;
   const words = [shown.verdict];
   if (shown.onset !== null) words.push(`onset at step ${shown.onset}, objective ${shown.objective}`, shown.recovered ? "recovered" : "not recovered");
-  dialog.querySelector(".said").textContent = `${words.join("; ")}. Vertical axis: ${shown.meaning}.`;
+  const source = shown.file ? ` Log: ${shown.file}.` : "";
+  dialog.querySelector(".said").textContent = `${words.join("; ")}. Vertical axis: ${shown.meaning}.${source}`;
   dialog.showModal();
   plot.replaceChildren(draw(shown));
   select(shown.onset ?? 1);

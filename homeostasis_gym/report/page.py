@@ -23,7 +23,7 @@ from homeostasis_gym.collapse import (
     summarize,
 )
 from homeostasis_gym.errors import HomeostasisError, MissingExtraError
-from homeostasis_gym.report._data import embed, episode_data
+from homeostasis_gym.report._data import embed, episode_data, file_name
 from homeostasis_gym.report._figures import (
     Episode,
     curve_figure,
@@ -207,6 +207,7 @@ def _agent(number: int, group: _Group) -> dict[str, Any]:
                 "id": f"{number}-{k}",
                 "episode": e.trajectory.header.episode,
                 "seed": e.trajectory.header.seed,
+                "file": file_name(e.trajectory),
                 "verdict": _verdict(e.score),
                 "onset": e.score.onset,
                 "figure": mini_figure(e),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,30 @@ def test_fits_the_screen(view, scheme, width):
     # Text in the close view is as large as it says, whatever the screen.
     tall = page.locator("dialog svg text").first.evaluate("t => t.getBoundingClientRect().height")
     assert tall >= 9
+
+
+def test_the_table_fits_and_keeps_its_names(view):
+    page = view(1280)
+    region = page.get_by_role("region", name="Table of agents")
+    assert region.evaluate("r => r.scrollWidth <= r.clientWidth")
+    phone = view(360, 800)
+    region = phone.get_by_role("region", name="Table of agents")
+    region.evaluate("r => r.scrollTo(r.scrollWidth, 0)")
+    name = region.locator("tbody td").first.bounding_box()
+    assert name["x"] >= region.bounding_box()["x"] - 1  # the names stay when the rest is scrolled
+    assert name["width"] <= 180
+
+
+def test_an_imported_log_is_named(tmp_path, compared, chromium):
+    runs = [
+        replace(t, header=replace(t.header, extra={"file": f"log-{k}.tsv"})) for k, t in enumerate(compared)
+    ]
+    page = chromium.new_page()
+    page.goto(write_report(tmp_path, {}, runs, score(runs)).as_uri())
+    assert "log-0.tsv" in page.locator("button.episode").first.inner_text()
+    page.locator("button.episode").first.click()
+    assert "Log: log-0.tsv." in page.locator("dialog .said").inner_text()
+    page.close()
 
 
 def luminance(rgb: str) -> float:
