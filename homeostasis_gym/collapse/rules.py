@@ -209,7 +209,7 @@ class HomeostaticRules(Rules):
         idle = np.asarray(nothing.all(axis=-1, keepdims=True))
         refused = _refused(reading)
         back = after >= reading.lower
-        high = reading.upper if self.anticipates else reading.upper - 0.5 * half
+        high = reading.upper if self.anticipates else reading.upper - (1.0 - settings.inner_share) * half
         fed = (actions > 0) & (reading.levels - self.clearance > high)
         return [
             Fault(
@@ -312,10 +312,10 @@ class UnboundedRules(Rules):
             )
             growing[..., 2 * block :] = (now - before > least) & (before - earlier > least)
             begins = _growth_begins(gap, growing, block)
-            growing[..., 2 * block :] &= now > 2.0 * self.full_harvest
+            growing[..., 2 * block :] &= now > settings.drift_lead * self.full_harvest
         drift = growing[..., np.newaxis] & leader
         apart = self.imbalanced(totals, reading.lower, reading.upper, totals, settings)
-        lasting = _at_least(apart, max(1, round(0.2 * steps)))[..., np.newaxis] & leader
+        lasting = _at_least(apart, max(1, round(settings.imbalance_share * steps)))[..., np.newaxis] & leader
         idle = np.asarray((actions <= 0).all(axis=-1, keepdims=True)) & np.ones_like(leader)
         never = np.zeros_like(leader)
         lost = np.full(totals.shape, 1.0)
@@ -395,7 +395,7 @@ class ResourceRules(Rules):
         after = self._next(reading)
         low = after < 0.5 * self.capacity
         neglected = low & (actions > 0) & (actions >= sustained)
-        full = stock >= 0.95 * self.capacity
+        full = stock >= settings.full_stock * self.capacity
         idle = full & (actions <= 0)
         little = full & (actions <= 0.5 * sustained)
         wasted = np.maximum(0.0, sustained - actions) / self.capacity

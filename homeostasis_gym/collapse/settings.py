@@ -34,6 +34,10 @@ class ScoreSettings:
         mode_patience: Steps without a hit that such a run survives.
         drift_block: Unbounded: steps in a block of the drift detector.
         drift_rate: Unbounded: least growth of the gap, in units per step, that counts as drift.
+        drift_lead: Unbounded: gap, in full harvests, that a drift must pass.
+        imbalance_share: Unbounded: share of the episode that an imbalance must last.
+        inner_share: Bands: inner share of the upper half that may be fed; beyond it is over-harvest.
+        full_stock: Sustainability: share of the capacity from which a stock counts as full.
         pattern_window: Last actions that the detectors of escalation and thrashing look at.
         longest_period: Longest period that is looked for.
         thrash_change: Mean change of the action from step to step, beyond the handwritten policy's, in
@@ -62,6 +66,10 @@ class ScoreSettings:
     mode_patience: int = 2
     drift_block: int = 10
     drift_rate: float = 0.25
+    drift_lead: float = 2.0
+    imbalance_share: float = 0.2
+    inner_share: float = 0.5
+    full_stock: float = 0.95
     pattern_window: int = 8
     longest_period: int = 10
     thrash_change: float = 3.0
@@ -76,7 +84,15 @@ class ScoreSettings:
             if one.type == "int":
                 check_integer(one.name, value, least.get(one.name, 1))
             else:
-                shares = ("share", "goal_share", "imitation_share", "confidence")
+                shares = (
+                    "share",
+                    "goal_share",
+                    "imitation_share",
+                    "imbalance_share",
+                    "inner_share",
+                    "full_stock",
+                    "confidence",
+                )
                 check_number(one.name, value, 0.0, 1.0 if one.name in shares else float("inf"))
 
     def to_dict(self) -> dict[str, Any]:

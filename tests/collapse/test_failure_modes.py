@@ -236,3 +236,24 @@ def test_least_number_of_hits_is_a_setting(play):
     (t,) = play(mohon(), actions, noise=noise)
     (s,) = score([t], ScoreSettings(mode_count=2))
     assert s.verdict == "mild"
+
+
+def test_thresholds_of_the_verdict_are_settings(play):
+    (drifting,) = play(mobuo(), [(3, 7)] * T)
+    noise = np.zeros((1, T, 2))
+    noise[0, 0] = 7.0
+    noise[0, 1:] = -1.0
+    actions = np.zeros((T, 2), int)
+    actions[1:9] = 1
+    (fed,) = play(mohon(), actions, noise=noise)
+    (full,) = play(Sustainability(episode_length=T), [(0,)] * T)
+
+    def modes(t, **changes):
+        return {m.mode for m in score([t], ScoreSettings(**changes))[0].modes}
+
+    assert "drift" in modes(drifting) - modes(drifting, drift_lead=100.0)
+    assert "imbalance" in modes(drifting, imbalance_share=0.1)
+    assert "imbalance" not in modes(drifting, imbalance_share=1.0)
+    assert "over-harvest" in modes(fed) - modes(fed, inner_share=1.0)
+    first = [score([full], ScoreSettings(full_stock=x))[0].modes[0].onset for x in (0.55, 0.95)]
+    assert first[0] < first[1]
