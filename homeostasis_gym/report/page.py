@@ -313,7 +313,7 @@ def _cell(value: float | None, text: str, aside: str = "") -> dict[str, Any]:
 def _fixed(value: float | None, digits: int) -> str:
     if value is None or not math.isfinite(value):
         return "\N{EN DASH}"
-    return f"{value:,.{digits}f}".replace(",", " ").replace("-", MINUS)
+    return f"{value:,.{digits}f}".replace(",", "\N{NO-BREAK SPACE}").replace("-", MINUS)
 
 
 def _between(interval: tuple[float, float] | None, digits: int) -> str:
