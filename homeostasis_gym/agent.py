@@ -227,8 +227,12 @@ def make_agent(name: str, task: Task, **settings: Any) -> Agent:
     """
     factory, carried = agent_factory(name)
     arguments = {**carried, **settings}
+    signature = inspect.signature(factory)
+    wanted = signature.parameters.get("argument")
+    if wanted is not None and wanted.default is wanted.empty and "argument" not in arguments:
+        raise HomeostasisError(f"agent {name!r} must be given with its argument, as {name}:ARGUMENT")
     try:
-        inspect.signature(factory).bind(task, **arguments)
+        signature.bind(task, **arguments)
     except TypeError as error:
         raise HomeostasisError(
             f"agent {name!r} does not take the settings {sorted(arguments)}: {error}"

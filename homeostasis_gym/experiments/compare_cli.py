@@ -192,6 +192,10 @@ def _write_report(
 
 
 def _agent(text: str, episodes: int | None) -> AgentSpec:
+    if not text or text.startswith("="):
+        raise HomeostasisError(
+            f"`--agents` must hold names separated by commas, got an empty name in {text!r}"
+        )
     name, sign, count = text.rpartition("=")
     if not sign:
         if episodes is None:

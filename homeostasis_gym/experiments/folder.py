@@ -65,7 +65,10 @@ class RunFolder:
         """
         try:
             if (self.path / MANIFEST).exists():
-                experiment = _merged(self.manifest, experiment, self.path)
+                # What was planned but never played binds nobody.
+                played = [a for a in self.manifest["agents"] if self.finished(a["name"])]
+                if played:
+                    experiment = _merged({**self.manifest, "agents": played}, experiment, self.path)
             elif self.path.exists() and any(self.path.iterdir()):
                 raise HomeostasisError(
                     f"`out` must be a run folder, a new or an empty one, but {self.path} holds other files"
@@ -89,11 +92,17 @@ class RunFolder:
         file = self.path / MANIFEST
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
-            content["agents"], content["starts"]
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise RecordError(f"`run` must be a run folder, but {file} does not exist") from error
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RecordError(f"{file} is no manifest of a run: {error!r}") from error
+        except (OSError, ValueError) as error:
+            raise RecordError(f"{file} is no manifest of a run: {error}") from error
+        shape = {"env_id": str, "env_kwargs": dict, "seed": int, "agents": list, "starts": list}
+        for key, kind in shape.items():
+            if not isinstance(content, dict) or not isinstance(content.get(key), kind):
+                raise RecordError(f"{file} is no manifest of a run: `{key}` must be a {kind.__name__}")
+        for agent in content["agents"]:
+            if not isinstance(agent, dict) or not isinstance(agent.get("name"), str):
+                raise RecordError(f"{file} is no manifest of a run: `agents` must have names, got {agent!r}")
         return dict(content)
 
     @property
@@ -123,8 +132,9 @@ class RunFolder:
         """Write a batch of finished episodes with consecutive numbers."""
         first, last = batch[0].header.episode, batch[-1].header.episode
         file = self.records(agent) / f"{first:06d}-{last:06d}.parquet"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_trajectories(file, batch)
+        with _writing(file.parent):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_trajectories(file, batch)
         return file
 
     @contextmanager
@@ -136,7 +146,8 @@ class RunFolder:
         """
         filelock = _filelock()
         locks = self.path / "locks"
-        locks.mkdir(exist_ok=True)
+        with _writing(locks):
+            locks.mkdir(exist_ok=True)
         try:
             with filelock.FileLock(locks / "run", timeout=1):
                 for file in locks.glob("worker-*"):
@@ -145,6 +156,8 @@ class RunFolder:
                         pass
                     file.unlink(missing_ok=True)
                 yield
+                for file in locks.glob("worker-*"):
+                    file.unlink(missing_ok=True)
         except filelock.Timeout as error:
             raise HomeostasisError(
                 f"`out` must be a folder that no other run is using, but {self.path} is in use"
@@ -174,6 +187,15 @@ class RunFolder:
         aside = file.with_name(f".{MANIFEST}.{os.getpid()}.part")
         aside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         aside.replace(file)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Tell a full disk or a missing permission as the user's error that it is."""
+    try:
+        yield
+    except OSError as error:
+        raise HomeostasisError(f"`out` must be a folder that can be written, but {path}: {error}") from error
 
 
 def _merged(manifest: dict[str, Any], wanted: Experiment, path: Path) -> Experiment:

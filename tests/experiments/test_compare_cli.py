@@ -102,6 +102,8 @@ def test_the_same_command_again_continues(finished):
             "`episodes` must be an integer of at least 1",
         ),
         (["compare", "--agents", "restore", "--steps", "0"], "`--steps` must be at least 1"),
+        (["compare", "--agents", "restore,,random"], "got an empty name"),
+        (["compare", "--agents", "sb3"], "as sb3:ARGUMENT"),
         (["compare", "--agents", "restore=x"], "`--agents` must give episodes as a whole number"),
         (["compare", "--agents", "restore", "--env-arg", "objectives=0"], "`objectives` must be an integer"),
         (["compare", "--agents", "restore", "--env-arg", "nonsense=1"], "nonsense"),

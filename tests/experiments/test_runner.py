@@ -173,8 +173,15 @@ def test_what_is_no_run_is_refused(tmp_path):
     with pytest.raises(RecordError, match=r"manifest\.json does not exist"):
         RunFolder(tmp_path).trajectories()
     (tmp_path / "manifest.json").write_text("[]")
-    with pytest.raises(RecordError, match="is no manifest of a run"):
-        RunFolder(tmp_path).trajectories()
+    for text in (
+        "[]",
+        "{",
+        '{"agents": 3}',
+        '{"env_id": "e", "env_kwargs": {}, "seed": 1, "agents": [1], "starts": []}',
+    ):
+        (tmp_path / "manifest.json").write_text(text)
+        with pytest.raises(RecordError, match="is no manifest of a run"):
+            RunFolder(tmp_path).trajectories()
 
 
 def test_two_runs_do_not_share_a_folder(tmp_path):
@@ -182,3 +189,31 @@ def test_two_runs_do_not_share_a_folder(tmp_path):
     run_experiment(experiment("no-op", episodes=1), folder)
     with folder.lock(), pytest.raises(HomeostasisError, match="is in use"):
         run_experiment(experiment("no-op", episodes=2), RunFolder(folder.path))
+
+
+def test_a_full_or_locked_disk_is_told_with_the_folder(tmp_path, monkeypatch):
+    folder = RunFolder(tmp_path / "run")
+    run_experiment(experiment("no-op", episodes=1), folder)
+    (played,) = folder.trajectories()
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("homeostasis_gym.experiments.folder.write_trajectories", full)
+    with pytest.raises(
+        HomeostasisError, match=r"`out` must be a folder that can be written, but .*No space left"
+    ):
+        folder.add("no-op", [played])
+    monkeypatch.setattr(Path, "mkdir", full)
+    with pytest.raises(HomeostasisError, match="can be written"), folder.lock():
+        pass
+    with pytest.raises(HomeostasisError, match="can be written"):
+        RunFolder(tmp_path / "other").open(experiment("no-op"))
+
+
+def test_what_was_never_played_binds_nobody(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.open(experiment("random", seed=5))
+    run_experiment(experiment("no-op", episodes=1), folder)
+    assert [a["name"] for a in folder.manifest["agents"]] == ["no-op"]
+    assert not list((folder.path / "locks").glob("worker-*"))
