@@ -14,7 +14,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import gymnasium as gym
 import numpy as np
@@ -28,9 +28,12 @@ __all__ = [
     "Attempt",
     "Decision",
     "Task",
+    "Traits",
     "agent_factory",
     "agent_names",
+    "agent_traits",
     "make_agent",
+    "traits",
 ]
 
 ENTRY_POINT_GROUP = "homeostasis_gym.agents"
@@ -165,6 +168,49 @@ class AgentFactory(Protocol):
 
     def __call__(self, task: Task, **settings: Any) -> Agent:
         """Build the agent; `settings` are the user's."""
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What a factory says of its agents before one is built.
+
+    Attributes:
+        slow: Whether an episode takes minutes: a comparison plays fewer episodes of a slow agent where it is
+            not told how many.
+        costs: For agents that cost money: ``costs(prices=PATH or None, **settings)`` gives a function from an
+            `Attempt` to its price in dollars, or None where the model is free, and raises `HomeostasisError`
+            where no price is known. The factory then takes the setting ``payments``, a
+            `homeostasis_gym.experiments.payments.Payments`, and asks it before every request.
+        estimate: ``estimate(task, episodes=N, prices=PATH or None, **settings)`` says in one line what so
+            many episodes are expected to take; it is told before the first of them begins.
+    """
+
+    slow: bool = False
+    costs: Callable[..., Callable[[Attempt], float] | None] | None = None
+    estimate: Callable[..., str] | None = None
+
+
+_Factory = TypeVar("_Factory", bound=Callable[..., Any])
+
+
+def traits(**said: Any) -> Callable[[_Factory], _Factory]:
+    """Decorate a factory with its `Traits`, given by name."""
+
+    def mark(factory: _Factory) -> _Factory:
+        factory.traits = Traits(**said)  # type: ignore[attr-defined]
+        return factory
+
+    return mark
+
+
+def agent_traits(name: str) -> Traits:
+    """What the factory of an agent says of it, see `Traits`; the defaults where it says nothing.
+
+    Raises:
+        UnknownNameError: No such agent.
+    """
+    found = getattr(agent_factory(name)[0], "traits", None)
+    return found if isinstance(found, Traits) else Traits()
 
 
 def _registered() -> dict[str, EntryPoint]:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from importlib.metadata import entry_points
 
 from homeostasis_gym import __version__
-from homeostasis_gym.errors import HomeostasisError
+from homeostasis_gym.errors import BudgetError, HomeostasisError
 
 __all__ = ["main"]
 
@@ -32,8 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-        Exit status: 0, 1 when a check that the user asked for failed, 2 for wrong input, 130 when
-        interrupted.
+        Exit status: 0, 1 when a check that the user asked for failed, 2 for wrong input, 3 when the money
+        that the user allowed is spent, 130 when interrupted.
     """
     parser = argparse.ArgumentParser(
         prog="homeostasis-gym",
@@ -48,6 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         return int(arguments.run(arguments))
+    except BudgetError as error:
+        print(f"homeostasis-gym: {error}", file=sys.stderr)
+        return 3
     except HomeostasisError as error:
         print(f"homeostasis-gym: error: {error}", file=sys.stderr)
         return 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["HomeostasisError", "MissingExtraError", "RecordError", "UnknownNameError"]
+__all__ = ["BudgetError", "HomeostasisError", "MissingExtraError", "RecordError", "UnknownNameError"]
 
 
 class HomeostasisError(ValueError):
@@ -11,6 +11,10 @@ class HomeostasisError(ValueError):
 
 class UnknownNameError(HomeostasisError):
     """A name that stands for nothing installed (an agent, an environment, a scalarisation)."""
+
+
+class BudgetError(HomeostasisError):
+    """The money that the user allowed is spent; what was finished is kept."""
 
 
 class RecordError(HomeostasisError):

@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from homeostasis_gym.agent import agent_traits
 from homeostasis_gym.collapse import AgentSummary, EpisodeScore, score, summarize
-from homeostasis_gym.errors import HomeostasisError, MissingExtraError
+from homeostasis_gym.errors import BudgetError, HomeostasisError, MissingExtraError
 from homeostasis_gym.experiments.folder import RunFolder
+from homeostasis_gym.experiments.payments import check_limit
 from homeostasis_gym.experiments.runner import Event, run_experiment
 from homeostasis_gym.experiments.spec import (
     AgentSpec,
@@ -29,8 +31,8 @@ from homeostasis_gym.trajectory import Trajectory
 __all__ = ["add_parser"]
 
 EPISODES = 10
-# An episode of the embedded language model takes one to three minutes of a core: this many keep the
-# default comparison within eight minutes on two cores.
+# An episode of a slow agent takes one to three minutes of a core: this many keep the default comparison
+# within eight minutes on two cores.
 SLOW_EPISODES = 4
 
 
@@ -59,7 +61,7 @@ def add_parser(subparsers: Any) -> None:
     compare.add_argument(
         "--episodes",
         type=int,
-        help=f"episodes per agent (default: {EPISODES}; {SLOW_EPISODES} for the language model)",
+        help=f"episodes per agent (default: {EPISODES}; {SLOW_EPISODES} for language models)",
     )
     compare.add_argument("--steps", type=int, help="steps per episode (default: the environment's)")
     compare.add_argument(
@@ -67,6 +69,20 @@ def add_parser(subparsers: Any) -> None:
     )
     compare.add_argument("--out", type=Path, help="run folder (default: runs/ENV-DIGEST)")
     compare.add_argument("--workers", type=int, help="processes at once (default: one per core)")
+    compare.add_argument(
+        "--max-cost",
+        type=float,
+        metavar="DOLLARS",
+        help="make no further request of a hosted model once this much is spent, everything that the run "
+        "folder has paid before included; started again with more, the comparison goes on (exit status 3)",
+    )
+    compare.add_argument(
+        "--prices",
+        type=Path,
+        metavar="FILE",
+        help="price file, JSON of {model: {input, cached, output}} in dollars per million tokens "
+        "(default: the examples that come with the package, to be checked)",
+    )
     compare.add_argument("--json", action="store_true", help="print JSON instead of the table")
     compare.set_defaults(run=_compare)
 
@@ -91,6 +107,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     _need_report_extra()
     if arguments.workers is not None and arguments.workers < 1:
         raise HomeostasisError(f"`--workers` must be at least 1, got {arguments.workers}")
+    check_limit(arguments.max_cost)
     if arguments.steps is not None and arguments.steps < 1:
         raise HomeostasisError(f"`--steps` must be at least 1, got {arguments.steps}")
     env_kwargs = {
@@ -109,7 +126,20 @@ def _compare(arguments: argparse.Namespace) -> int:
     short = arguments.env.split(":")[-1].split("/")[-1]
     folder = RunFolder(arguments.out or Path("runs") / f"{short}-{experiment.digest}")
     with _progress(enabled=not arguments.json) as on_event:
-        run_experiment(experiment, folder, workers=arguments.workers, on_event=on_event)
+        try:
+            run_experiment(
+                experiment,
+                folder,
+                workers=arguments.workers,
+                on_event=on_event,
+                max_cost=arguments.max_cost,
+                prices=arguments.prices,
+            )
+            stopped = ""
+        except BudgetError as error:
+            if not any(folder.finished(agent.name) for agent in folder.experiment.agents):
+                raise
+            stopped = str(error)
     trajectories, scores = _scored(folder)
     page = _write_report(folder, trajectories, scores)
     if arguments.json:
@@ -117,6 +147,8 @@ def _compare(arguments: argparse.Namespace) -> int:
     else:
         _print_table(folder, trajectories, scores)
         print(f"\nreport: {page}\nrecords: {folder.path}")
+    if stopped:
+        raise BudgetError(stopped)
     return 0
 
 
@@ -199,7 +231,7 @@ def _agent(text: str, episodes: int | None) -> AgentSpec:
     name, sign, count = text.rpartition("=")
     if not sign:
         if episodes is None:
-            episodes = SLOW_EPISODES if text == "smollm2" else EPISODES
+            episodes = SLOW_EPISODES if agent_traits(text).slow else EPISODES
         return AgentSpec(text, episodes)
     if not count.isdigit():
         raise HomeostasisError(f"`--agents` must give episodes as a whole number, got {text!r}")

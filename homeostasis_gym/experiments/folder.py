@@ -2,6 +2,7 @@
 
     RUN/manifest.json
     RUN/records/AGENT/000000-000004.parquet   episodes 0 to 4, whole or absent
+    RUN/paid/AGENT/000005.jsonl           replies of the episode under way that were paid for
     RUN/report.html
 
 What is finished is read off the names of the files, and every file is written aside and renamed: a run
@@ -66,7 +67,9 @@ class RunFolder:
         try:
             if (self.path / MANIFEST).exists():
                 # What was planned but never played binds nobody.
-                played = [a for a in self.manifest["agents"] if self.finished(a["name"])]
+                played = [
+                    a for a in self.manifest["agents"] if self.finished(a["name"]) or self.paid(a["name"])
+                ]
                 if played:
                     experiment = _merged({**self.manifest, "agents": played}, experiment, self.path)
             elif self.path.exists() and any(self.path.iterdir()):
@@ -128,6 +131,16 @@ class RunFolder:
                 done.update(range(int(match[1]), int(match[2]) + 1))
         return done
 
+    def paid_file(self, agent: str, episode: int) -> Path:
+        """Where the paid replies of an episode stand until the episode is recorded."""
+        return self.path / "paid" / self.records(agent).name / f"{episode:06d}.jsonl"
+
+    def paid(self, agent: str) -> dict[int, Path]:
+        """The files of paid replies of an agent's unfinished episodes, by the number of the episode."""
+        finished = self.finished(agent)
+        files = sorted(self.paid_file(agent, 0).parent.glob("*.jsonl"))
+        return {int(f.stem): f for f in files if f.stem.isdigit() and int(f.stem) not in finished}
+
     def add(self, agent: str, batch: Sequence[Trajectory]) -> Path:
         """Write a batch of finished episodes with consecutive numbers."""
         first, last = batch[0].header.episode, batch[-1].header.episode
@@ -135,6 +148,8 @@ class RunFolder:
         with _writing(file.parent):
             file.parent.mkdir(parents=True, exist_ok=True)
             write_trajectories(file, batch)
+            for trajectory in batch:  # the record holds these replies now
+                self.paid_file(agent, trajectory.header.episode).unlink(missing_ok=True)
         return file
 
     @contextmanager

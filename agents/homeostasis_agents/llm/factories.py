@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from homeostasis_agents.llm.agent import ConversationSettings, LanguageModelAgent
+from homeostasis_agents.llm.client import ScriptedClient
 from homeostasis_agents.llm.history import HistoryPolicy
 from homeostasis_agents.llm.prompts import PromptSpec
-from homeostasis_gym.agent import Task
+from homeostasis_gym.agent import Attempt, Task, traits
 from homeostasis_gym.errors import HomeostasisError
 
 if TYPE_CHECKING:
-    from homeostasis_agents.llm.metering import Price
+    from homeostasis_agents.llm.metering import Estimate, Price
+    from homeostasis_gym.experiments.payments import Payments
 
 __all__ = ["conversation_settings", "hosted_settings", "llm", "smollm2"]
 
@@ -65,6 +68,7 @@ def named_settings(parts: Sequence[str]) -> dict[str, Any]:
     return found
 
 
+@traits(slow=True)
 def smollm2(task: Task, argument: str = "", **settings: Any) -> LanguageModelAgent:
     """A real language model of 135 million parameters, in this process, without key or network.
 
@@ -88,7 +92,56 @@ def smollm2(task: Task, argument: str = "", **settings: Any) -> LanguageModelAge
     return LanguageModelAgent(task, SmolLM2Client(**own), talk)
 
 
-def llm(task: Task, argument: str = "", **settings: Any) -> LanguageModelAgent:
+def _hosted_costs(
+    *, prices: Path | None = None, argument: str = "", **settings: Any
+) -> Callable[[Attempt], float] | None:
+    """Price of an exchange in dollars, see `homeostasis_gym.agent.Traits`."""
+    from homeostasis_agents.llm.metering import known_price
+
+    model, settings = _named_model(argument, settings)
+    price = known_price(model, settings.get("prices", prices))
+    return None if price.free else price.of_attempt
+
+
+def _hosted_estimate(
+    task: Task, *, episodes: int, prices: Path | None = None, argument: str = "", **settings: Any
+) -> str:
+    """What episodes are expected to take, see `homeostasis_gym.agent.Traits`."""
+    model, settings = _named_model(argument, settings)
+    talk, _, price_of, max_cost = hosted_settings("llm", {"prices": prices, **settings})
+    if max_cost is not None:
+        raise HomeostasisError(
+            "`max_cost` must be given for the whole command, as --max-cost DOLLARS, and not for one agent: "
+            f"a higher one would make it another agent, got {max_cost}"
+        )
+    return str(_estimate(task, talk, price_of(model), episodes))
+
+
+def _estimate(task: Task, talk: ConversationSettings, price: Price | None, episodes: int = 1) -> Estimate:
+    from homeostasis_agents.llm.metering import estimate
+
+    free = replace(talk, constrained=False)  # what is told to the model is the same
+    opening = LanguageModelAgent(task, ScriptedClient(()), free).prompts.opening()
+    steps = getattr(task.benchmark, "episode_length", 100)
+    return estimate(talk, "".join(m.content for m in opening), steps, price, episodes=episodes)
+
+
+def _named_model(argument: str, settings: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The model, and the settings in the agent's name with those beside it.
+
+    Raises:
+        HomeostasisError: No model.
+    """
+    model, *given = argument.split("+")
+    if not model:
+        raise HomeostasisError("agent llm needs a model behind a colon, such as llm:openai/gpt-4o-mini")
+    return model, {**named_settings(given), **settings}
+
+
+@traits(slow=True, costs=_hosted_costs, estimate=_hosted_estimate)
+def llm(
+    task: Task, argument: str = "", *, payments: Payments | None = None, **settings: Any
+) -> LanguageModelAgent:
     """A language model of any provider that Inspect AI knows: ``llm:openai/gpt-4o-mini``.
 
     Keys come from the environment alone, under the names that the provider gives them.
@@ -96,33 +149,30 @@ def llm(task: Task, argument: str = "", **settings: Any) -> LanguageModelAgent:
     Args:
         task: What is to be played.
         argument: The model, in Inspect's words, and settings behind plus signs:
-            ``llm:openai/gpt-4o-mini+history:window+max_cost:0.5``. ``smollm2/135m`` is the embedded model,
+            ``llm:openai/gpt-4o-mini+history:window+hint:true``. ``smollm2/135m`` is the embedded model,
             by this road.
+        payments: Given by a run, see `homeostasis_gym.experiments.payments`: what was paid for before is not
+            asked again, and the run's limit holds. The run tells the estimate.
         **settings: See `conversation_settings`; ``temperature``, ``backend``, ``base_url``, ``logprobs``,
             ``connections`` of `homeostasis_agents.llm.hosted.InspectClient`; ``attempt_timeout``,
             ``give_up_after`` and ``request_retries`` (how long a failing request is tried);
-            ``prices`` (price file) and ``max_cost`` (dollars for this agent, after which the run stops).
+            ``prices`` (price file) and, outside of a run, ``max_cost`` (dollars for this agent).
 
     Raises:
         MissingExtraError: Inspect AI is not installed.
         HomeostasisError: No model, a missing key, an unknown setting.
     """
     from homeostasis_agents.llm.hosted import InspectClient
-    from homeostasis_agents.llm.metering import Meter, MeteredClient, estimate, say
+    from homeostasis_agents.llm.metering import Meter, MeteredClient, say
 
-    argument, *given = argument.split("+")
-    settings = {**named_settings(given), **settings}
-    if not argument:
-        raise HomeostasisError("agent llm needs a model behind a colon, such as llm:openai/gpt-4o-mini")
+    model, settings = _named_model(argument, settings)
     talk, options, price_of, max_cost = hosted_settings("llm", {"temperature": 0.0, **settings})
-    price = price_of(argument)
-    client = InspectClient(argument, **options)
-    metered = MeteredClient(client, Meter(price, max_cost))
-    agent = LanguageModelAgent(task, metered, talk)
-    opening = "".join(message.content for message in agent.prompts.opening())
-    steps = getattr(task.benchmark, "episode_length", 100)
-    metered.before_first = lambda: say(f"{argument}: {estimate(talk, opening, steps, price)}")
-    return agent
+    price = price_of(model)
+    client = InspectClient(model, **options)
+    metered = MeteredClient(client, Meter(price, max_cost), payments)
+    if payments is None:
+        metered.before_first = lambda: say(f"{model}: {_estimate(task, talk, price)}")
+    return LanguageModelAgent(task, metered, talk)
 
 
 def hosted_settings(
@@ -138,7 +188,7 @@ def hosted_settings(
         HomeostasisError: Unknown setting, or one that cannot be used.
     """
     from homeostasis_agents.llm.hosted import RetryLimits
-    from homeostasis_agents.llm.metering import read_prices
+    from homeostasis_agents.llm.metering import known_price, read_prices
 
     talk, rest = conversation_settings(settings)
     names = {
@@ -150,13 +200,13 @@ def hosted_settings(
     own = ("temperature", "backend", "base_url", "logprobs", "connections")
     options = {name: rest.pop(name) for name in own if name in rest}
     options |= {"limits": limits, "context_tokens": talk.context_tokens}
-    prices, max_cost = read_prices(rest.pop("prices", None)), rest.pop("max_cost", None)
+    path, max_cost = rest.pop("prices", None), rest.pop("max_cost", None)
     refuse_unknown(agent, rest)
 
+    prices = read_prices(path)
+
     def price_of(model: str) -> Price | None:
-        if max_cost is not None and model not in prices:
-            raise HomeostasisError(f"`max_cost` needs a price of {model} in the price file, which has none")
-        return prices.get(model)
+        return prices.get(model) if max_cost is None else known_price(model, path)
 
     return talk, options, price_of, max_cost
 

@@ -136,8 +136,9 @@ def test_a_run_that_broke_off_goes_on_and_pays_nothing_twice(server, tmp_path):
     paid = len(server.requests)
     run_experiment(experiment, folder, workers=1)
     assert [t.header.episode for t in folder.trajectories()] == [0, 1, 2]
-    # Only the episode that was under way begins again; the finished one is not asked for.
-    assert paid == 7 and len(server.requests) == 7 + 8
+    # Neither the finished episode is asked for again, nor the two steps of the one that was under way.
+    assert paid == 7 and len(server.requests) == 7 + 6
+    assert not list((tmp_path / "run").glob("paid/*/*"))
     assert SECRET not in str(failure.value)
     for file in (tmp_path / "run").rglob("*"):
         assert not file.is_file() or SECRET.encode() not in file.read_bytes()
