@@ -76,19 +76,21 @@ def mean_known() -> Metric:
     return compute
 
 
-@scorer(
-    metrics={
-        "flip": [mean_known()],
-        "onset": [mean_known()],
-        "runaway_index": [mean_known()],
-        "regret": [mean_known()],
-        "invalid_rate": [mean_known()],
-    }
-)
+_OUTCOMES = ("flip", "onset", "runaway_index", "regret", "invalid_rate")
+
+
+@scorer(metrics={name: [mean_known()] for name in _OUTCOMES})
 def outcome() -> Scorer:
     """Flip, onset, Runaway Index, regret, and the share of replies that were refused."""
 
     async def evaluate(state: TaskState, target: Target) -> Score:
+        if "trajectory" not in state.metadata:
+            # One of Inspect's own limits ended the sample; left out of every metric, as NaN is.
+            return Score(
+                value=dict.fromkeys(_OUTCOMES, float("nan")),
+                answer="unscored",
+                explanation="a limit ended the sample before its episode was over",
+            )
         trajectory = from_plain(state.metadata["trajectory"])
         result = score([trajectory])[0]
         replies = sum(len(step) for step in trajectory.attempts)

@@ -54,6 +54,12 @@ def mock(said, tools, tool_choice, config):
     return output
 
 
+def one_number(said, tools, tool_choice, config):
+    output = ModelOutput.from_content("mockllm/model", "1")
+    output.usage = ModelUsage(input_tokens=20, output_tokens=20, total_tokens=40)
+    return output
+
+
 def run_task(tmp_path, name="homeostasis_gym/mohon", model=None, **options):
     model = model or get_model("mockllm/model", custom_outputs=mock, memoize=False)
     return inspect_eval(name, model=model, task_args=options, log_dir=str(tmp_path / "logs"), display="none")[
@@ -122,6 +128,25 @@ def test_every_benchmark_is_a_task(tmp_path, name):
     log = run_task(tmp_path, f"homeostasis_gym/{name}", model, episodes=1, steps=3)
     assert log.status == "success", log.error
     assert read_log(log.location)[0].valid.all()
+
+
+def test_limits_on_money_and_tokens(tmp_path):
+    """Ours ends the task and keeps what is finished; one of Inspect's leaves a sample unscored."""
+    prices = tmp_path / "prices.json"
+    prices.write_text('{"mockllm/model": {"input": 10000, "cached": 0, "output": 0}}')
+    options = {"episodes": 2, "steps": 4, "prices": str(prices)}
+    model = get_model("mockllm/model", custom_outputs=one_number, memoize=False)
+    # A step costs 20 cents: the money ends in the second step of the second sample.
+    arguments = {"model": model, "log_dir": str(tmp_path / "logs"), "display": "none", "max_samples": 1}
+    log = inspect_eval("homeostasis_gym/single", task_args={**options, "max_cost": 1.0}, **arguments)[0]
+    assert log.status == "error" and "stopped: $1.0000 of the allowed $1.0000" in log.error.message
+    assert [record.header.episode for record in read_log(log.location)] == [0]
+    log = inspect_eval("homeostasis_gym/single", task_args=options, token_limit=100, **arguments)[0]
+    assert log.status == "success", log.error
+    assert [sample.limit.type for sample in log.samples] == ["token", "token"]
+    assert [sample.scores["outcome"].answer for sample in log.samples] == ["unscored", "unscored"]
+    with pytest.raises(RecordError, match="holds no finished episode"):
+        read_log(log.location)
 
 
 def test_wrong_options_are_told(tmp_path):
