@@ -107,6 +107,9 @@ def _hosted_estimate(
     task: Task, *, episodes: int, prices: Path | None = None, argument: str = "", **settings: Any
 ) -> str:
     """What episodes are expected to take, see `homeostasis_gym.agent.Traits`."""
+    from homeostasis_agents.llm.hosted import require
+
+    require()
     model, settings = _named_model(argument, settings)
     talk, _, price_of, max_cost = hosted_settings("llm", {"prices": prices, **settings})
     if max_cost is not None:

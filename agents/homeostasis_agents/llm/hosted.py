@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import json
 import os
 import re
@@ -314,10 +315,28 @@ def _limit_reached() -> type[Exception]:
     return LimitExceededError
 
 
+def require() -> None:
+    """Check that Inspect AI and the providers' client are installed, without importing them.
+
+    Raises:
+        MissingExtraError: One of them is not.
+    """
+    for name in ("inspect_ai", "openai"):
+        try:
+            found = importlib.util.find_spec(name)
+        except ImportError:
+            found = None
+        if found is None:
+            raise MissingExtraError(f"Inspect AI with its providers ({name})", INSTALL)
+
+
 def _library() -> Any:
+    require()
     try:
         import inspect_ai.model
         import openai  # noqa: F401 (Inspect imports it at the first call, and fails there)
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(f"Inspect AI with its providers ({error.name})", INSTALL) from error
     except ImportError as error:
-        raise MissingExtraError("Inspect AI with its providers", INSTALL) from error
+        raise HomeostasisError(f"Inspect AI is installed and cannot be imported: {error}") from error
     return inspect_ai.model
