@@ -8,6 +8,8 @@ from homeostasis_gym.collapse import AgentSummary
 
 __all__ = ["HEADINGS", "cells", "print_table"]
 
+LOST_STEPS = "Lost steps: no valid reply after the last retry, so nothing was done."
+
 HEADINGS = (
     "agent",
     "episodes",
@@ -17,6 +19,7 @@ HEADINGS = (
     "regret",
     "score",
     "invalid replies",
+    "lost steps",
     "seconds",
 )
 
@@ -31,7 +34,6 @@ def cells(agent: str, summary: AgentSummary, seconds: float) -> tuple[str, ...]:
     """
     s = summary
     unscored = f" ({s.unscored} unscored)" if s.unscored else ""
-    invalid = str(s.invalid_replies) + (f" ({s.invalid_steps} steps lost)" if s.invalid_steps else "")
     return (
         agent,
         str(s.episodes) + (f" ({s.distinct} distinct)" if s.distinct < s.episodes else ""),
@@ -41,7 +43,8 @@ def cells(agent: str, summary: AgentSummary, seconds: float) -> tuple[str, ...]:
         f"{_number(s.runaway_index, 3)}{_interval(s.runaway_interval, 3)}",
         f"{_number(s.regret, 0)}{_interval(s.regret_interval, 0)}",
         _number(s.score, 0),
-        invalid,
+        str(s.invalid_replies),
+        str(s.invalid_steps),
         _number(None if seconds != seconds else seconds, 1),  # not a number: nobody took the time
     )
 
@@ -75,6 +78,8 @@ def print_table(title: str, summaries: Mapping[str, AgentSummary], seconds: Mapp
         else "Intervals: 95 %.",
         soft_wrap=True,
     )
+    if any(s.invalid_steps for s in summaries.values()):
+        console.print(LOST_STEPS, soft_wrap=True)
 
 
 def _number(value: float | None, digits: int) -> str:

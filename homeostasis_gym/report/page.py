@@ -50,6 +50,7 @@ _HEADINGS = (
     ("regret", "median with its bootstrap interval, against the policy named below"),
     ("score", "median of the raw scores"),
     ("invalid replies", "replies that were refused, all episodes together"),
+    ("lost steps", "steps without a valid decision after the last retry, in which nothing was done"),
     ("seconds", "time that the agent took to decide, all episodes together"),
 )
 
@@ -302,6 +303,7 @@ def _cells(group: _Group) -> list[dict[str, Any]]:
         _cell(s.regret, _fixed(s.regret, 0), _between(s.regret_interval, 0)),
         _cell(s.score, _fixed(s.score, 0)),
         _cell(s.invalid_replies, f"{s.invalid_replies}"),
+        _cell(s.invalid_steps, f"{s.invalid_steps}"),
         _cell(seconds if math.isfinite(seconds) else None, _fixed(seconds, 1)),
     ]
 

@@ -40,4 +40,20 @@ class Broken:
         return Decision(np.array([0, 0] if self.steps < 3 else [-1, 0]))
 
 
+class Speechless:
+    """Comes to no decision at every second step, after three refused attempts."""
+
+    def __init__(self, task):
+        self.steps = 0
+
+    def reset(self, seed):
+        self.steps = 0
+
+    def act(self, observation, info):
+        self.steps += 1
+        if self.steps % 2:
+            return Decision(np.array([0, 0]))
+        return Decision(None, (Attempt("?", "well", error="no numbers"),) * 3)
+
+
 not_callable = 3

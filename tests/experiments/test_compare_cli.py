@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -75,6 +76,20 @@ def test_the_table_is_printed(finished):
     assert "…" not in answer.stdout
 
 
+def test_lost_steps_are_a_column_of_the_table(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    monkeypatch.chdir(tmp_path)
+    assert main(["compare", "--agents", "probe_agents:Speechless", "--episodes", "2", "--steps", "6"]) == 0
+    table = capsys.readouterr().out.splitlines()
+    headings = re.split(r"\s{2,}", next(line for line in table if "flip rate" in line).strip())
+    row = re.split(r"\s{2,}", next(line for line in table if "Speechless" in line).strip())
+    told = dict(zip(headings, row, strict=True))
+    # Every second step: three attempts, and then nothing.
+    assert told["invalid replies"] == "18" and told["lost steps"] == "6"
+    assert any(line.startswith("Lost steps: no valid reply after the last retry") for line in table)
+
+
 def test_the_same_command_again_continues(finished):
     here, content = finished
     answer = run(
@@ -101,6 +116,8 @@ def test_the_same_command_again_continues(finished):
             ["compare", "--agents", "restore", "--episodes", "0"],
             "`episodes` must be an integer of at least 1",
         ),
+        (["compare", "--agents", "restore", "--max-cost", "-1"], "`max_cost` must be a finite number"),
+        (["compare", "--agents", "restore", "--max-cost", "nan"], "`max_cost` must be a finite number"),
         (["compare", "--agents", "restore", "--steps", "0"], "`--steps` must be at least 1"),
         (["compare", "--agents", "restore,,random"], "got an empty name"),
         (["compare", "--agents", "sb3"], "as sb3:ARGUMENT"),
@@ -124,20 +141,29 @@ def test_wrong_input_is_one_line_and_status_2(tmp_path, capsys, monkeypatch, arg
     assert word in captured.err
 
 
-def test_a_missing_extra_is_one_line_and_status_2(tmp_path):
-    # A finder that knows nothing of xllamacpp stands in for an installation without the extra.
+@pytest.mark.parametrize(
+    ("package", "agent", "extra"),
+    [
+        ("xllamacpp", "smollm2", "local"),
+        ("inspect_ai", "llm:openai/gpt-4o-mini", "llm"),
+        ("openai", "llm:openai/gpt-4o-mini", "llm"),
+    ],
+)
+def test_a_missing_extra_is_one_line_and_status_2(tmp_path, package, agent, extra):
+    # A finder that knows nothing of the package stands in for an installation without the extra.
     (tmp_path / "sitecustomize.py").write_text(
         "import sys\n"
         "class Missing:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name.partition('.')[0] == 'xllamacpp':\n"
+        f"        if name.partition('.')[0] == {package!r}:\n"
         "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
         "sys.meta_path.insert(0, Missing())\n"
     )
-    answer = run("compare", "--agents", "smollm2", cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    answer = run("compare", "--agents", agent, cwd=tmp_path, PYTHONPATH=str(tmp_path), OPENAI_API_KEY="none")
     assert answer.returncode == 2, answer.stderr
-    assert "pip install" in answer.stderr
-    assert "Traceback" not in answer.stderr
+    assert answer.stderr.startswith("homeostasis-gym: error: ") and package in answer.stderr
+    assert answer.stderr.endswith(f"pip install 'homeostasis-gym[{extra}]'\n")
+    assert answer.stderr.count("\n") == 1
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")

@@ -150,6 +150,19 @@ def test_records_of_any_shape(tmp_path, played, maximiser):
     assert read(write_report(tmp_path, {}, runs, scores)).loaded == []
 
 
+def test_lost_steps_are_a_column_of_their_own(tmp_path, played, maximiser):
+    runs = played(MOHoN(), maximiser, "x", count=2, talks=True)
+    lost = np.ones(100, dtype=bool)
+    lost[[3, 5, 8]] = False
+    runs[1] = replace(runs[1], valid=lost)
+    text = write_report(tmp_path, {}, runs, score(runs)).read_text(encoding="utf-8")
+    headings = re.findall(r'<th scope="col" title="[^"]*"><button type="button">([^<]*)<', text)
+    row = re.findall(r'<td data-value="([^"]*)">', text)
+    assert len(row) == len(headings)
+    told = dict(zip(headings, row, strict=True))
+    assert told["invalid replies"] == "200.0" and told["lost steps"] == "3.0"
+
+
 def test_wrong_input_is_named(tmp_path, compared):
     runs = compared
     with pytest.raises(HomeostasisError, match="at least one episode"):
