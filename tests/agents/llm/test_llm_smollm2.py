@@ -79,8 +79,35 @@ def test_the_model_plays_and_an_episode_does_not_depend_on_the_one_before():
     alone = rollout(env, smollm2(Task.from_env(env)), seed=4, max_steps=6)
     assert after_another == alone
     last = alone.attempts[-1][-1]
-    assert last.cached_tokens > 150 and 0 < last.prompt_tokens < 70
+    assert last.cached_tokens > 150 and 0 < last.prompt_tokens <= 50
     assert last.completion_tokens > 0 and alone.valid.all()
+
+
+@needs_model
+@pytest.mark.model
+@pytest.mark.parametrize(
+    ("levels", "rewards", "reply", "least", "most"),
+    [
+        ((98, 104), (3, 0, 0, 1, 0, 0), "3, 1", 30, 50),
+        ((999, 999), (20, 0, -8890, 20, 0, -8890), "20, 20", 30, 50),
+        ((123456, 987654), (9876, 0, -1233460, 9876, 0, -9875440), "9876, 9876", 60, 90),
+        ((987654, 987654), (98765, 0, -9875440, 98765, 0, -9875440), "98765, 98765", 60, 90),
+    ],
+    ids=["calm", "three digits", "six digits", "six digits, large replies"],
+)
+def test_a_step_is_as_long_as_the_prompts_say(levels, rewards, reply, least, most):
+    """The numbers of tokens at the head of prompts.py."""
+    agent = smollm2(task())
+    said = Message("user", agent.prompts.observation(levels, rewards))
+
+    def tokens(*messages):
+        return agent.client.complete(Request((*agent.prompts.opening(), *messages), 1, True)).usage.prompt
+
+    first = tokens(said)
+    assert least <= tokens(said, Message("assistant", reply), said) - first <= most
+    why = agent.parser.parse("as before").error
+    refused = (Message("assistant", "as before"), Message("user", agent.prompts.feedback(why)))
+    assert 35 <= tokens(said, *refused) - first <= 45
 
 
 @needs_model
