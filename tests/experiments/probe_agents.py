@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from homeostasis_gym.agent import Attempt, Decision
+from homeostasis_gym.agent import Attempt, Decision, traits
 
 
 class Slow:
@@ -24,6 +24,12 @@ class Slow:
         time.sleep(self.pause)
         action = self.generator.integers(0, 5, 2)
         return Decision(action, (Attempt("?", str(action.tolist()), seconds=self.pause),))
+
+
+@traits(slow=True, costs=lambda **settings: lambda attempt: 1.0)
+def ponderous(task):
+    """Says that it is slow and costs money, and takes no `payments`."""
+    return Slow(task)
 
 
 class Broken:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from homeostasis_gym.cli import main
+from homeostasis_gym.experiments.compare_cli import EPISODES, SLOW_EPISODES, _agent
 
 
 def run(*arguments, cwd, **environment):
@@ -139,6 +140,20 @@ def test_wrong_input_is_one_line_and_status_2(tmp_path, capsys, monkeypatch, arg
     assert captured.err.startswith("homeostasis-gym: error: ")
     assert captured.err.count("\n") == 1
     assert word in captured.err
+
+
+def test_a_factory_says_that_it_is_slow(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    for name, episodes in [
+        ("restore", EPISODES),
+        ("smollm2", SLOW_EPISODES),
+        ("smollm2:history:blind", SLOW_EPISODES),
+        ("llm:openai/gpt-4o-mini", SLOW_EPISODES),
+        ("probe_agents:Slow", EPISODES),
+        ("probe_agents:ponderous", SLOW_EPISODES),
+    ]:
+        assert _agent(name, None).episodes == episodes
+        assert _agent(name, 7).episodes == 7 and _agent(f"{name}=8", 7).episodes == 8
 
 
 @pytest.mark.parametrize(

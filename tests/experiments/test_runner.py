@@ -138,6 +138,24 @@ def test_an_agent_that_breaks_the_rules_stops_the_run_with_its_message(tmp_path,
         run_experiment(experiment("probe_agents:Broken"), RunFolder(tmp_path / "run"))
 
 
+def test_an_agent_that_cannot_be_limited_is_told_before_any_work(tmp_path, probes):
+    folder = RunFolder(tmp_path / "run")
+    with pytest.raises(HomeostasisError, match="cannot limit agent 'probe_agents:ponderous'"):
+        run_experiment(experiment("restore", "probe_agents:ponderous"), folder, max_cost=1.0)
+    assert not folder.path.exists()
+
+
+def test_what_is_free_is_not_limited(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    said = []
+    run_experiment(experiment("no-op", episodes=1), folder, workers=1, max_cost=0.0, say=said.append)
+    assert len(folder.trajectories()) == 1
+    assert said == [
+        "max-cost: $0.0000, of which this run folder has spent $0.0000, at default prices (examples, to be "
+        "checked) where an agent names no others"
+    ]
+
+
 @pytest.mark.parametrize(
     "name", ["nobody", "no_such_module:Agent", "probe_agents:nothing", "probe_agents:not_callable"]
 )

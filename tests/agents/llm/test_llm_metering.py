@@ -6,7 +6,7 @@ from homeostasis_agents.llm import ConversationSettings, LanguageModelAgent, Rep
 from homeostasis_agents.llm.history import HistoryPolicy
 from homeostasis_agents.llm.metering import BudgetError, Meter, MeteredClient, Price, estimate, read_prices
 
-from homeostasis_gym.agent import Task
+from homeostasis_gym.agent import Attempt, Task
 from homeostasis_gym.errors import HomeostasisError
 from homeostasis_gym.rollout import rollout
 
@@ -50,6 +50,26 @@ def test_prices_come_from_a_file_that_can_be_edited(tmp_path):
             read_prices(file)
     with pytest.raises(HomeostasisError, match="`prices` must be a JSON file"):
         read_prices(tmp_path / "none.json")
+
+
+def test_the_example_prices_say_that_they_are_examples():
+    price = read_prices()["openai/gpt-4o-mini"]
+    for text in (str(estimate(ConversationSettings(), "", 10, price)), price.note):
+        assert "example prices as of 20" in text and "check them" in text and "--prices FILE" in text
+    meter = Meter(price, max_cost=1e-9)
+    meter.add(Usage(10, 0, 1))
+    with pytest.raises(BudgetError, match="example prices as of"):
+        meter.check()
+    assert read_prices()["smollm2/135m"].note == ""
+    assert "example" not in str(estimate(ConversationSettings(), "", 10, PRICE, episodes=3))
+
+
+def test_replies_without_counts_cannot_be_priced():
+    exchange = Attempt("?", "1, 2", prompt_tokens=1_000_000, cached_tokens=-1, completion_tokens=100_000)
+    assert PRICE.of_attempt(exchange) == 2.0
+    assert PRICE.of_attempt(Attempt("?", "", finish_reason="unreadable (not JSON)")) == 0.0
+    with pytest.raises(BudgetError, match="reports no token counts"):
+        PRICE.of_attempt(Attempt("?", "1, 2"))
 
 
 def test_the_estimate_comes_before_the_first_request_and_is_near_what_is_used():
