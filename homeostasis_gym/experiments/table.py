@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from homeostasis_gym.collapse import AgentSummary
 
@@ -57,19 +58,17 @@ def print_table(title: str, summaries: Mapping[str, AgentSummary], seconds: Mapp
         summaries: Summary of each agent.
         seconds: Time that each agent took to decide.
     """
-    from rich import box
     from rich.console import Console
-    from rich.table import Table
 
     references: Sequence[str] = sorted({s.reference_policy for s in summaries.values()} - {""})
-    table = Table(title=title, box=box.SIMPLE, title_justify="left", caption_justify="left")
-    for heading in HEADINGS:
-        table.add_column(heading, justify="left" if heading == "agent" else "right", no_wrap=True)
-    for agent, summary in summaries.items():
-        table.add_row(*cells(agent, summary, seconds[agent]))
+    rows = [cells(agent, summary, seconds[agent]) for agent, summary in summaries.items()]
     console = Console()
+    table = _table(title, rows, narrow=False)
+    needed = console.measure(table, options=console.options.update(width=10_000)).maximum
     if not console.is_terminal:
-        console.width = 200  # a pipe or a file is as wide as the table needs; nothing is cut off
+        console.width = max(200, needed)  # a pipe or a file is as wide as the table needs
+    elif needed > console.width:
+        table = _table(title, rows, narrow=True)
     console.print(table)
     console.print(
         f"Intervals: 95 %. Regret: score of {', '.join(references)} on the same noise minus the agent's, "
@@ -80,6 +79,32 @@ def print_table(title: str, summaries: Mapping[str, AgentSummary], seconds: Mapp
     )
     if any(s.invalid_steps for s in summaries.values()):
         console.print(LOST_STEPS, soft_wrap=True)
+
+
+def _table(title: str, rows: Sequence[Sequence[str]], *, narrow: bool) -> Any:
+    """The table; a narrow one has headings and intervals on several lines, so that nothing is cut off."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, box=box.SIMPLE, title_justify="left")
+    if narrow:
+        table.padding, table.pad_edge, table.show_edge = (0, 0), False, False
+    for heading in HEADINGS:
+        table.add_column(
+            heading.replace(" ", "\n") if narrow else heading,
+            justify="left" if heading == "agent" else "right",
+            no_wrap=not narrow or heading != "agent",  # numbers stay whole, names give way
+            overflow="fold",
+        )
+    for agent, *values in rows:
+        if narrow:
+            values = [
+                value.replace(" [", "\n[").replace(" (", "\n(").replace(", ", ",\n") for value in values
+            ]
+        # As text: a name may hold what would be markup to rich.
+        table.add_row(*(Text(cell) for cell in (agent, *values)))
+    return table
 
 
 def _number(value: float | None, digits: int) -> str:

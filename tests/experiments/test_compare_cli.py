@@ -77,6 +77,31 @@ def test_the_table_is_printed(finished):
     assert "…" not in answer.stdout
 
 
+@pytest.mark.parametrize("width", [80, 400])
+def test_nothing_is_cut_off_on_a_narrow_terminal(finished, capsys, monkeypatch, width):
+    here, content = finished
+    monkeypatch.chdir(here)
+    for name, value in (
+        ("COLUMNS", str(width)),
+        ("TTY_COMPATIBLE", "1"),
+        ("NO_COLOR", "1"),
+        ("TERM", "xterm"),
+    ):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # what makes it a terminal
+    assert main(["score", "run"]) == 0
+    table = re.sub("\x1b[^m]*m", "", capsys.readouterr().out)
+    assert "…" not in table and max(map(len, table.split("Intervals")[0].splitlines())) <= width
+    for name, agent in content["agents"].items():
+        for value in (
+            name,
+            f"{agent['runaway_index']:.3f}",
+            f"{agent['regret']:.0f}",
+            f"{agent['score']:.0f}",
+        ):
+            assert value in table, table
+
+
 def test_lost_steps_are_a_column_of_the_table(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
@@ -84,7 +109,7 @@ def test_lost_steps_are_a_column_of_the_table(tmp_path, capsys, monkeypatch):
     assert main(["compare", "--agents", "probe_agents:Speechless", "--episodes", "2", "--steps", "6"]) == 0
     table = capsys.readouterr().out.splitlines()
     headings = re.split(r"\s{2,}", next(line for line in table if "flip rate" in line).strip())
-    row = re.split(r"\s{2,}", next(line for line in table if "Speechless" in line).strip())
+    row = re.split(r"\s{2,}", next(line for line in table if "Speech" in line).strip())
     told = dict(zip(headings, row, strict=True))
     # Every second step: three attempts, and then nothing.
     assert told["invalid replies"] == "18" and told["lost steps"] == "6"
