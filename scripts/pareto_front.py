@@ -22,7 +22,7 @@ import numpy as np
 from homeostasis_agents.sb3.evaluation import play, unseen_noise
 from homeostasis_agents.sb3.policy import load_policy
 from homeostasis_agents.sb3.run import TrainingRun
-from homeostasis_agents.sb3.spec import make_spec
+from homeostasis_agents.sb3.spec import make_spec, settings_for
 from homeostasis_agents.sb3.training import make_vec_env
 
 from homeostasis_gym.collapse import score
@@ -50,6 +50,7 @@ def run(env_id: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     base = make_vec_env(make_spec(arguments.algo, env_id), 1).env.benchmark
     benchmark = replace(base, max_consumption=None)
     noise = unseen_noise(benchmark, arguments.episodes, TEST_NOISE)
+    settings = settings_for(arguments.algo, env_id)
     rows = []
     for share in np.linspace(0.0, 1.0, arguments.points).round(4).tolist():
         spec = make_spec(
@@ -57,6 +58,8 @@ def run(env_id: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
             env_id,
             steps=arguments.steps,
             scalarization={"name": "linear", "weights": weights(base, share)},
+            # Weights leave alone what the penalties are damped for.
+            component_limit=settings["component_limit"],
         )
         training = TrainingRun(arguments.out / env_id / f"share-{share:g}", spec, episodes=30)
         training.run()
@@ -113,9 +116,9 @@ def main() -> int:
     )
     parser.add_argument("--out", type=Path, default=Path("runs/pareto"))
     parser.add_argument("--envs", nargs="+", default=["MOHoN", "MOBUO"])
-    parser.add_argument("--algo", default="A2C")
+    parser.add_argument("--algo", default="PPO")
     parser.add_argument("--points", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=400_000)
+    parser.add_argument("--steps", type=int, default=1_000_000)
     parser.add_argument("--episodes", type=int, default=100)
     parser.add_argument("--figures", type=Path, default=Path("docs/figures"))
     arguments = parser.parse_args()

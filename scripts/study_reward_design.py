@@ -15,11 +15,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _page import fill
 from homeostasis_agents.sb3.evaluation import play, unseen_noise
 from homeostasis_agents.sb3.policy import load_policy
 from homeostasis_agents.sb3.run import TrainingRun
@@ -31,7 +32,6 @@ from homeostasis_gym.collapse.summary import wilson_interval
 from homeostasis_gym.core.benchmark import Benchmark
 
 TEST_NOISE = 3  # number of the set of noise paths; 0 judges segments, 1 tunes, 2 is the baseline table's
-BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 CONDITIONS = {
     "as trained": "the noise of the training's kind, other paths",
     "shocks": "in one step of fifty, a level jumps by three half widths of its band, up or down",
@@ -53,6 +53,7 @@ def designs(benchmark: Benchmark) -> dict[str, dict[str, Any]]:
 
     found: dict[str, dict[str, Any]] = {
         "linear": {"component_limit": None},
+        "linear, damped": {},
         **{f"consumption x{f:g}": {"scalarization": weighted(f)} for f in (3.0, 10.0, 30.0, 100.0)},
         "log": {"scalarization": {"name": "log", "scale": 10.0}},
         "sfella": {"scalarization": {"name": "sfella", "scale": 100.0}, "reward_scale": 1.0},
@@ -60,12 +61,15 @@ def designs(benchmark: Benchmark) -> dict[str, dict[str, Any]]:
     }
     if benchmark.bands(np.asarray(benchmark.initial_state)) is not None:
         found["drive reduction"] = {"scalarization": "drive-reduction", "reward_scale": 1.0}
-        found["penalties cut at 150"] = {"component_limit": 150.0}
+        found["penalties cut at 150"] = {"component_limit": 150.0, "component_leak": 0.0}
         for factor, limit in ((10.0, 150.0), (30.0, 300.0)):
             found[f"consumption x{factor:g}, cut at {limit:g}"] = {
                 "scalarization": weighted(factor),
                 "component_limit": limit,
+                "component_leak": 0.0,
             }
+    else:
+        del found["linear, damped"]
     return found
 
 
@@ -135,7 +139,9 @@ def run_all(arguments: argparse.Namespace) -> list[dict[str, Any]]:
                         "curve": [(line["steps"], line["flip_rate"]) for line in result["evaluations"]],
                         "turned": turning(result["evaluations"], spec.steps),
                         "conditions": judge(run.policy_path, benchmark, arguments.episodes),
-                        "spec": asdict(spec),
+                        "scalarization": spec.scalarization,
+                        "component_limit": spec.component_limit,
+                        "component_leak": spec.component_leak,
                     }
                     rows.append(row)
                     flips = np.mean(row["conditions"]["as trained"]["flips"])
@@ -152,6 +158,21 @@ def over_seeds(seeds: list[list[float]], rounds: int = 2000) -> tuple[float, flo
         means.append(np.mean([np.mean(generator.choice(seeds[k], size=len(seeds[k]))) for k in chosen]))
     low, high = np.percentile(means, [2.5, 97.5])
     return float(np.mean([np.mean(one) for one in seeds])), float(low), float(high)
+
+
+def brief(row: dict[str, Any]) -> dict[str, Any]:
+    """A row without its single episodes, which anyone can play again from the trained policy."""
+    conditions = {
+        name: {
+            "episodes": len(held["flips"]),
+            "flips": sum(held["flips"]),
+            "median_onset": float(np.median(held["onsets"])) if held["onsets"] else None,
+            "runaway_index": float(np.mean(held["runaway_index"])),
+            "regret": float(np.mean(held["regret"])),
+        }
+        for name, held in row["conditions"].items()
+    }
+    return {**row, "conditions": conditions}
 
 
 def groups(rows: list[dict[str, Any]]) -> dict[tuple[str, str, str], list[dict[str, Any]]]:
@@ -264,19 +285,17 @@ def main() -> int:
 
     rows = run_all(arguments)
     arguments.figures.mkdir(parents=True, exist_ok=True)
-    data = {"arguments": {k: str(v) for k, v in vars(arguments).items()}, "rows": rows}
-    (arguments.figures / "reward_design.json").write_text(json.dumps(data) + "\n", encoding="utf-8")
+    data = {
+        "arguments": {k: str(v) for k, v in vars(arguments).items()},
+        "rows": [brief(row) for row in rows],
+    }
+    text = json.dumps(data, indent=1)
+    (arguments.figures / "reward_design.json").write_text(text + "\n", encoding="utf-8")
     lines = table(rows)
     print(lines)
     for path in draw(rows, arguments.figures):
         print(path)
-    page = arguments.page.read_text(encoding="utf-8")
-    if BEGIN not in page or END not in page:
-        print(f"{arguments.page} has no marks {BEGIN} and {END}", file=sys.stderr)
-        return 1
-    head, tail = page.split(BEGIN)[0], page.split(END)[1]
-    arguments.page.write_text(f"{head}{BEGIN}\n{lines}\n{END}{tail}", encoding="utf-8")
-    return 0
+    return fill(arguments.page, "results", lines)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _page import fill
 from homeostasis_agents.sb3.evaluation import play, unseen_noise
 from homeostasis_agents.sb3.policy import load_policy
 from homeostasis_agents.sb3.run import TrainingRun
@@ -33,7 +34,6 @@ ENVS = ("Single", "MOHoN", "MOBUO", "MOBUON", "Sustainability")
 ALGORITHMS = ("PPO", "A2C", "DQN", "SAC", "RecurrentPPO")
 TEST_NOISE = 2  # number of the set of noise paths; 0 judges segments, 1 tunes
 PAGE = Path("docs/reinforcement_learning.md")
-BEGIN, END = "<!-- baselines: begin -->", "<!-- baselines: end -->"
 
 
 def published(env_id: str, algorithm: str) -> Benchmark:
@@ -173,13 +173,7 @@ def main() -> int:
     arguments.data.write_text(text + "\n", encoding="utf-8")
     lines = table(rows)
     print(lines)
-    page = arguments.page.read_text(encoding="utf-8")
-    if BEGIN not in page or END not in page:
-        print(f"{arguments.page} has no marks {BEGIN} and {END}", file=sys.stderr)
-        return 1
-    head, tail = page.split(BEGIN)[0], page.split(END)[1]
-    arguments.page.write_text(f"{head}{BEGIN}\n{lines}\n{END}{tail}", encoding="utf-8")
-    return 0
+    return fill(arguments.page, "baselines", lines)
 
 
 if __name__ == "__main__":

@@ -33,27 +33,38 @@ def propose(trial: optuna.Trial, algorithm: str) -> dict[str, Any]:
     """Settings to try: what the first experiments showed to matter."""
     arguments: dict[str, Any] = {"gamma": 1.0 - trial.suggest_float("one_minus_gamma", 0.008, 0.1, log=True)}
     changes: dict[str, Any] = {
-        "learning_rate": trial.suggest_float("learning_rate", 8e-4, 6e-3, log=True),
-        "component_limit": trial.suggest_categorical("component_limit", [100.0, 150.0, 300.0]),
+        "learning_rate": trial.suggest_float("learning_rate", 5e-4, 6e-3, log=True),
+        "component_limit": trial.suggest_categorical("component_limit", [50.0, 100.0, 150.0, 300.0]),
         "arguments": arguments,
     }
     if algorithm in ("PPO", "A2C", "RecurrentPPO"):
         arguments["ent_coef"] = trial.suggest_float("ent_coef", 0.005, 0.1, log=True)
         arguments["gae_lambda"] = trial.suggest_categorical("gae_lambda", [0.0, 0.3, 0.6])
     if algorithm in ("PPO", "RecurrentPPO"):
-        arguments["n_epochs"] = trial.suggest_int("n_epochs", 3, 10)
+        arguments["n_epochs"] = trial.suggest_int("n_epochs", 2, 10)
+    if algorithm == "PPO":  # times the lanes, each of them is a whole number of batches
+        arguments["n_steps"] = trial.suggest_categorical("n_steps", [10, 20, 50])
+        changes["envs"] = trial.suggest_categorical("envs", [256, 512, 1024])
+    if algorithm == "A2C":
+        arguments["n_steps"] = trial.suggest_categorical("n_steps", [5, 10, 20])
     if algorithm in ("DQN", "SAC"):
         arguments["gradient_steps"] = trial.suggest_categorical("gradient_steps", [1, 2, 4])
+        arguments["batch_size"] = trial.suggest_categorical("batch_size", [256, 512, 1024])
+    if algorithm == "DQN":
+        arguments["target_update_interval"] = trial.suggest_categorical(
+            "target_update_interval", [1280, 6400, 25600]
+        )
+    if algorithm == "SAC":
+        arguments["ent_coef"] = trial.suggest_float("ent_coef", 0.002, 0.2, log=True)
     return changes
 
 
 def present(algorithm: str, env_id: str) -> dict[str, Any]:
-    """The settings of now, as parameters of `propose`."""
+    """The settings of now by the names that `propose` uses; what it does not ask for is passed over."""
     settings = specs.settings_for(algorithm, env_id)
     known = {**settings, **settings["arguments"]}
     known["one_minus_gamma"] = 1.0 - known["gamma"]
-    names = ("one_minus_gamma", "learning_rate", "component_limit", "ent_coef", "gae_lambda", "n_epochs")
-    return {name: known[name] for name in (*names, "gradient_steps") if name in known}
+    return {name: value for name, value in known.items() if isinstance(value, int | float)}
 
 
 def regret_of(spec: specs.TrainingSpec, episodes: int) -> float:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from homeostasis_gym.agent import Task
-from homeostasis_gym.errors import MissingExtraError
+from homeostasis_gym.errors import HomeostasisError, MissingExtraError
 
 if TYPE_CHECKING:
     from homeostasis_agents.sb3.policy import PolicyAgent
@@ -70,10 +70,8 @@ def load(task: Task, argument: str, *, algorithm: str | None = None) -> PolicyAg
     return PolicyAgent(load_any(argument, task, algorithm), task)
 
 
-def require(
-    package: str = "stable_baselines3", command: str = "pip install -c constraints.txt 'homeostasis-gym[rl]'"
-) -> None:
-    """Check that Stable-Baselines3 and another package are installed.
+def require(package: str = "stable_baselines3", command: str = "pip install 'homeostasis-gym[rl]'") -> None:
+    """Check that Stable-Baselines3 and another package are installed and can be imported.
 
     Args:
         package: Import name.
@@ -81,9 +79,19 @@ def require(
 
     Raises:
         MissingExtraError: It is not installed.
+        HomeostasisError: It is installed and cannot be imported.
     """
-    import importlib.util
+    import importlib
 
     for module, name in (("stable_baselines3", "Stable-Baselines3"), (package, package.replace("_", "-"))):
-        if importlib.util.find_spec(module) is None:
-            raise MissingExtraError(name, command)
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name in (module, "torch"):
+                raise MissingExtraError(name, command) from error
+            raise HomeostasisError(f"{name} is installed and cannot be imported: {error}") from error
+        except (
+            ImportError,
+            OSError,
+        ) as error:  # PyTorch's own libraries may be missing or of another machine
+            raise HomeostasisError(f"{name} is installed and cannot be imported: {error}") from error

@@ -11,10 +11,11 @@ __all__ = ["Grid"]
 
 
 class Grid(BaseFeaturesExtractor):
-    """Every number is shown as itself and as its place on a grid, spread over the two nearest points.
+    """Every number x is shown as sign(x) log(1 + abs(x)) and as its place on a grid between two points of it.
 
     What pays depends on single units of a level, which a network of few layers learns slowly from one number
-    per level, and quickly from this.
+    per level, and quickly from this. The logarithm keeps a level that is far out, which the grid no longer
+    tells from others, from drowning the rest: what is right for one objective hardly depends on the others.
 
     Args:
         observation_space: Box of one dimension.
@@ -36,4 +37,5 @@ class Grid(BaseFeaturesExtractor):
         """(batch, n) -> (batch, n * (points + 1))."""
         inside = observations.clamp(self._low, self._high).unsqueeze(-1)
         weight = torch.relu(1.0 - (inside - self.points).abs() / self._width)
-        return torch.cat([observations, weight.flatten(1)], dim=1)
+        size = observations.sign() * torch.log1p(observations.abs())
+        return torch.cat([size, weight.flatten(1)], dim=1)

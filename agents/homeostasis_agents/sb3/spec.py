@@ -24,7 +24,7 @@ ALGORITHMS: dict[str, tuple[str, str, str]] = {
     "SAC": ("stable_baselines3", "SAC", "box"),
     "RecurrentPPO": ("sb3_contrib", "RecurrentPPO", "multidiscrete"),
 }
-"""Name -> module, class, and the kind of action space that the algorithm takes."""
+"""Name -> module, class, and the kind of action space that suits the algorithm."""
 
 MOST_UNITS = 10
 """Agents that need a finite set of actions train and choose within 0..MOST_UNITS."""
@@ -47,6 +47,7 @@ class TrainingSpec:
         reward_scale: Factor on the scalarised reward.
         component_limit: Where each component of the reward is cut before it is scalarised, see
             `HomeostasisVecEnv`; None for nowhere.
+        component_leak: How much of what is beyond that limit counts all the same.
         learning_rate: Learning rate at the start.
         final_learning_rate: Learning rate at the end; it falls in a straight line.
         net_arch: Sizes of the hidden layers.
@@ -54,6 +55,8 @@ class TrainingSpec:
         grid: Arguments of `Grid` in front of the layers, None for none.
         final_entropy: Value to which the constructor's ``ent_coef`` falls during the first four fifths of the
             training, None to keep it.
+        actions: The kind of action space: ``multidiscrete``, ``discrete`` (every combination is one action) or
+            ``box``; by default what suits the algorithm.
         segments: In how many parts the steps are done. Each begins with fresh episodes and with random
             numbers of its own, so that a training that was interrupted between two of them ends as if it
             had not been.
@@ -70,12 +73,14 @@ class TrainingSpec:
     envs: int = 256
     reward_scale: float = 1.0
     component_limit: float | None = None
+    component_leak: float = 0.0
     learning_rate: float = 3e-4
     final_learning_rate: float = 0.0
     net_arch: tuple[int, ...] = (64, 64)
     activation: str = "relu"
     grid: Mapping[str, Any] | None = None
     final_entropy: float | None = None
+    actions: str = ""
     segments: int = 10
     arguments: Mapping[str, Any] = field(default_factory=dict)
     tuned_by: str = ""
@@ -92,11 +97,7 @@ class TrainingSpec:
             if not isinstance(value, int) or isinstance(value, bool) or value < low:
                 raise HomeostasisError(f"`{name}` must be an integer of at least {low}, got {value!r}")
         object.__setattr__(self, "net_arch", tuple(self.net_arch))
-
-    @property
-    def actions(self) -> str:
-        """The kind of action space that the algorithm takes."""
-        return ALGORITHMS[self.algorithm][2]
+        object.__setattr__(self, "actions", self.actions or ALGORITHMS[self.algorithm][2])
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data that JSON holds."""

@@ -86,6 +86,7 @@ def make_vec_env(
         normalize=True,
         reward_scale=spec.reward_scale if reward_scale is None else reward_scale,
         component_limit=spec.component_limit,
+        component_leak=spec.component_leak,
         scalarization=spec.scalarization,
     )
 

@@ -43,6 +43,8 @@ class HomeostasisVecEnv(VecEnv):
         component_limit: Every component of the vector reward is cut to [-limit, limit] before it is
             scalarised. A level that noise has carried far out of its band costs hundreds a step whatever
             is done; uncut, its ups and downs drown the consequences of actions.
+        component_leak: How much of what is beyond the limit counts all the same, as a factor, 0 to 1. With 0
+            nothing is lost by carrying a level that is far out still farther.
         scalarization: The environment's own, again; needed together with `component_limit`, and must
             then be one of the vector reward.
 
@@ -64,6 +66,7 @@ class HomeostasisVecEnv(VecEnv):
         normalize: bool = False,
         reward_scale: float = 1.0,
         component_limit: float | None = None,
+        component_leak: float = 0.0,
         scalarization: str | Mapping[str, Any] | None = None,
     ) -> None:
         if not isinstance(env, HomeostasisVectorEnv):
@@ -77,9 +80,12 @@ class HomeostasisVecEnv(VecEnv):
         for name, value in (("reward_scale", reward_scale), ("component_limit", component_limit)):
             if value is not None and not (np.isfinite(value) and value > 0):
                 raise HomeostasisError(f"`{name}` must be finite and above 0, got {value!r}")
+        if not 0.0 <= component_leak <= 1.0:
+            raise HomeostasisError(f"`component_leak` must be from 0 to 1, got {component_leak!r}")
         self.env = env
         self.reward_scale = float(reward_scale)
         self.component_limit = component_limit
+        self.component_leak = float(component_leak)
         self._scalarize: Scalarization | None = None
         if component_limit is not None:
             if scalarization is None:
@@ -137,7 +143,8 @@ class HomeostasisVecEnv(VecEnv):
                 infos[lane]["terminal_observation"] = seen
                 infos[lane]["TimeLimit.truncated"] = bool(truncated[lane] and not terminated[lane])
         if self._scalarize is not None and self.component_limit is not None:
-            reward = self._scalarize(np.clip(vectors, -self.component_limit, self.component_limit))
+            cut = np.clip(vectors, -self.component_limit, self.component_limit)
+            reward = self._scalarize(cut + self.component_leak * (vectors - cut))
         scaled = (reward * self.reward_scale).astype(np.float32)
         return self._see(observation), scaled, dones, infos
 

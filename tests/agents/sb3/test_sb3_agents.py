@@ -3,6 +3,7 @@ import json
 import multiprocessing
 import os
 import signal
+import sys
 import time
 import zipfile
 
@@ -152,14 +153,26 @@ def test_the_cache_folder_follows_the_platform(monkeypatch, tmp_path):
 
 
 def test_a_missing_extra_is_named_with_the_command(monkeypatch):
-    import importlib.util
-
-    real = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *a: None if name == "stable_baselines3" else real(name, *a)
-    )
+    monkeypatch.setitem(sys.modules, "stable_baselines3", None)
     with pytest.raises(MissingExtraError, match=r"Stable-Baselines3 is not installed.*homeostasis-gym\[rl\]"):
         sb3.ppo(Task.from_env(published()))
+
+
+@pytest.mark.parametrize(
+    "error", [OSError("libtorch_cpu.so: cannot open"), ModuleNotFoundError("no typing_x", name="typing_x")]
+)
+def test_an_installation_that_is_broken_is_told_from_a_missing_one(monkeypatch, error):
+    task = Task.from_env(published())
+
+    def broken(name):
+        raise error
+
+    monkeypatch.setattr("importlib.import_module", broken)
+    with pytest.raises(
+        HomeostasisError, match="Stable-Baselines3 is installed and cannot be imported"
+    ) as found:
+        sb3.ppo(task)
+    assert not isinstance(found.value, MissingExtraError)
 
 
 def test_ppo_refuses_an_environment_that_is_not_ours():

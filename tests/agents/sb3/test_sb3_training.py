@@ -247,3 +247,21 @@ def test_the_digest_depends_on_what_decides_the_weights():
     assert tiny(seed=1).digest != spec.digest
     renamed = TrainingSpec.from_dict({**spec.to_dict(), "tuned_by": "someone else"})
     assert renamed.digest == spec.digest
+
+
+def test_grid_tells_neighbouring_levels_apart_and_holds_back_what_is_far_out():
+    from homeostasis_agents.sb3.networks import Grid
+
+    grid = Grid(gym.spaces.Box(-np.inf, np.inf, (2,), np.float32), low=-1.0, high=1.0, points=5)
+    seen = grid(torch.tensor([[0.0, 0.25], [100.0, -0.5]])).numpy()
+    assert seen.shape == (2, grid.features_dim) == (2, 12)
+    assert np.allclose(seen[0], [0, np.log(1.25), 0, 0, 1, 0, 0, 0, 0, 0.5, 0.5, 0])
+    assert np.allclose(seen[1], [np.log(101), -np.log(1.5), 0, 0, 0, 0, 1, 0, 1, 0, 0, 0])
+
+
+def test_settings_choose_the_action_space_and_leave_the_rest_to_the_algorithm():
+    joint = make_spec("PPO", "Homeostasis-MOBUON-v0")
+    assert joint.actions == "discrete"
+    assert make_vec_env(joint, 2).action_space == gym.spaces.Discrete(121)
+    plain = make_spec("PPO", MOHON)
+    assert make_vec_env(plain, 2).action_space == gym.spaces.MultiDiscrete([11, 11])

@@ -115,16 +115,26 @@ def test_vec_monitor_counts_what_the_agent_is_paid():
         assert info["episode"]["r"] == pytest.approx(total[lane], rel=1e-5)
 
 
-def test_reward_is_scaled_and_its_components_cut_but_the_vector_is_not():
+@pytest.mark.parametrize("leak", [0.0, 0.1])
+def test_reward_is_scaled_and_its_components_cut_but_the_vector_is_not(leak):
     plain = play(HomeostasisVecEnv(native()), 30)
     cut = play(
-        HomeostasisVecEnv(native(), reward_scale=0.1, component_limit=20.0, scalarization="linear"), 30
+        HomeostasisVecEnv(
+            native(),
+            reward_scale=0.1,
+            component_limit=20.0,
+            component_leak=leak,
+            scalarization="linear",
+        ),
+        30,
     )
     differs = False
     for (_, _, _, infos), (_, reward, _, others) in zip(plain[1:], cut[1:], strict=True):
         vectors = np.stack([i["vector_reward"] for i in infos])
         assert np.array_equal(vectors, np.stack([i["vector_reward"] for i in others]))
-        assert np.allclose(reward, 0.1 * np.clip(vectors, -20, 20).sum(axis=1), rtol=1e-6)
+        size = np.abs(vectors)
+        kept = np.where(size <= 20, size, 20 + leak * (size - 20)) * np.sign(vectors)
+        assert np.allclose(reward, 0.1 * kept.sum(axis=1), rtol=1e-6)
         differs |= bool((np.abs(vectors) > 20).any())
     assert differs
 
@@ -162,6 +172,7 @@ def test_attributes_and_methods_answer_for_every_lane():
     [
         ({"reward_scale": 0.0}, "`reward_scale` must be finite and above 0, got 0.0"),
         ({"component_limit": -1.0}, "`component_limit` must be finite and above 0, got -1.0"),
+        ({"component_leak": 1.5}, "`component_leak` must be from 0 to 1, got 1.5"),
         ({"component_limit": 5.0}, "`scalarization` must be given with `component_limit`, got None"),
     ],
 )
