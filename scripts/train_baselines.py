@@ -95,7 +95,7 @@ def rows_of(name: str, algorithms: list[str], arguments: argparse.Namespace) -> 
             spec = make_spec(algorithm, env_id, seed=seed, steps=arguments.steps)
             run = TrainingRun(arguments.out / name / algorithm / f"seed-{seed}", spec)
             result = run.run()
-            seconds.append(result["seconds"])
+            seconds.append(result["cpu_seconds"])
             found.append(evaluate(run.best_path, benchmark, noise))
             regret = float(np.mean(found[-1]["regret"]))
             print(
@@ -114,7 +114,7 @@ def rows_of(name: str, algorithms: list[str], arguments: argparse.Namespace) -> 
                 "flips": [flips, trials],
                 "flip_interval": wilson_interval(flips, trials),
                 "runaway_index": float(np.mean([one["runaway_index"] for one in found])),
-                "seconds": [float(np.mean(seconds)), float(np.max(seconds))],
+                "cpu_seconds": [float(np.mean(seconds)), float(np.max(seconds))],
                 "reference_policy": benchmark.reference_policy,
                 "reference_score": float(handwritten(benchmark, benchmark.reference_policy, noise).mean()),
                 "random_score": float(random_scores(benchmark, noise).mean()),
@@ -126,7 +126,7 @@ def rows_of(name: str, algorithms: list[str], arguments: argparse.Namespace) -> 
 def table(rows: list[dict[str, Any]]) -> str:
     lines = [
         "| environment | agent | mean score | mean regret [95 %] | median regret | flips [95 %] "
-        "| Runaway Index | training s (mean, most) |",
+        "| Runaway Index | processor s of a training (mean, most) |",
         "|---|---|---|---|---|---|---|---|",
     ]
     seen = set()
@@ -148,7 +148,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         lines.append(
             f"| {env} | {row['agent']} | {number(row['score'])} | {number(mean)} {interval} "
             f"| {number(row['median_regret'])} | {flips}/{trials} [{flip_low:.3f}, {flip_high:.3f}] "
-            f"| {row['runaway_index']:.3f} | {row['seconds'][0]:.0f}, {row['seconds'][1]:.0f} |"
+            f"| {row['runaway_index']:.3f} | {row['cpu_seconds'][0]:.0f}, {row['cpu_seconds'][1]:.0f} |"
         )
     return "\n".join(lines)
 

@@ -52,7 +52,7 @@ def propose(trial: optuna.Trial, algorithm: str) -> dict[str, Any]:
         arguments["batch_size"] = trial.suggest_categorical("batch_size", [256, 512, 1024])
     if algorithm == "DQN":
         arguments["target_update_interval"] = trial.suggest_categorical(
-            "target_update_interval", [1280, 6400, 25600]
+            "target_update_interval", [1280, 6400, 12800]
         )
     if algorithm == "SAC":
         arguments["ent_coef"] = trial.suggest_float("ent_coef", 0.002, 0.2, log=True)

@@ -58,7 +58,8 @@ class TrainingRun:
             tensorboard: Folder for TensorBoard's files.
 
         Returns:
-            ``{"settings": ..., "policy": path, "seconds": ..., "evaluations": [...]}``.
+            ``{"settings": ..., "policy": path, "seconds": ..., "cpu_seconds": ..., "evaluations": [...]}``;
+            the first seconds are wall time, the second the process's processor time, of training alone.
 
         Raises:
             HomeostasisError: The folder holds another training, or is not writable, or another process
@@ -82,13 +83,14 @@ class TrainingRun:
                 "settings": self.spec.to_dict(),
                 "policy": str(self.policy_path),
                 "seconds": sum(line["seconds"] for line in self.evaluations()),
+                "cpu_seconds": sum(line["cpu_seconds"] for line in self.evaluations()),
                 "evaluations": self.evaluations(),
             }
         finally:
             lock.release()
 
     def evaluations(self) -> list[dict[str, Any]]:
-        """Every evaluation so far; ``seconds`` is the training time since the one before."""
+        """Every evaluation so far; ``seconds`` and ``cpu_seconds`` are the training's since the one before."""
         path = self.folder / "evaluations.jsonl"
         if not path.exists():
             return []
@@ -120,21 +122,21 @@ class TrainingRun:
         lines = [line for line in self.evaluations() if line["steps"] <= checkpoint.steps]
         if not checkpoint.steps:
             lines = []
-        began = time.perf_counter()
+        began, began_cpu = time.perf_counter(), time.process_time()
 
         def evaluate(model: BaseAlgorithm, steps: int) -> None:
-            nonlocal began
-            seconds = time.perf_counter() - began
+            nonlocal began, began_cpu
+            took = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - began_cpu}
             played = play(policy_of(model, self.spec), benchmark, noise)
             found = asdict(quality(played))
             plain = {k: None if v is None or not math.isfinite(v) else v for k, v in found.items()}
             plain["training_return"] = training_return(played, self.spec, benchmark)
             if all(plain["training_return"] >= line["training_return"] for line in lines):
                 save_policy(self.best_path, model, self.spec, steps=steps, evaluation=plain)
-            lines.append({"steps": steps, "seconds": seconds, **plain})
+            lines.append({"steps": steps, **took, **plain})
             text = "".join(json.dumps(line) + "\n" for line in lines)
             _write(self.folder / "evaluations.jsonl", text)
-            began = time.perf_counter()
+            began, began_cpu = time.perf_counter(), time.process_time()
 
         model = train(
             self.spec,
