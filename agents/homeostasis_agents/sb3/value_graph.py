@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.spaces import Box, MultiDiscrete
+import torch
+from gymnasium.spaces import Box, Discrete
 from numpy.typing import NDArray
 from stable_baselines3 import PPO
-from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
-from homeostasis_agents.sb3.policy import Policy
+from homeostasis_agents.sb3.policy import Policy, PolicyAgent, describe, save_policy, units_of
+from homeostasis_agents.sb3.spec import TrainingSpec
 from homeostasis_agents.sb3.training import quiet_torch
+from homeostasis_gym.agent import Task
 from homeostasis_gym.core.benchmark import simulate
 from homeostasis_gym.core.utility import make_scalarization
 from homeostasis_gym.core.value_graph import ValueGraph, ValueGraphSeat
@@ -25,16 +32,51 @@ from homeostasis_gym.errors import HomeostasisError
 
 __all__ = [
     "MODES",
+    "SETTINGS",
     "Chooser",
+    "Seats",
     "SeatsVecEnv",
-    "as_policy",
     "collapsed_agents",
+    "count_collapsed",
+    "load_seats",
+    "seat_agent",
     "seats_of",
     "seats_policy",
     "train_seats",
 ]
 
 MODES = ("shared", "independent", "self-play")
+ENV_ID = "value_graph_v0"
+
+# An episode is no longer than this in a training: once an agent has collapsed, nothing more is to be learned.
+_LENGTH = 250
+# With more actions than this one of them can no longer be tried often enough.
+_MOST_ACTIONS = 4096
+
+SETTINGS: Mapping[str, Any] = MappingProxyType(
+    {
+        "envs": 32,
+        "reward_scale": 0.02,
+        "learning_rate": 1e-3,
+        "net_arch": (64, 64),
+        "activation": "tanh",
+        "final_entropy": 0.0,
+        "arguments": MappingProxyType(
+            {
+                "n_epochs": 8,
+                "gamma": 0.98,
+                "gae_lambda": 0.9,
+                "ent_coef": 0.05,
+            }
+        ),
+    }
+)
+"""How the seats are trained, by the names of `homeostasis_agents.sb3.spec.TrainingSpec`.
+
+`n_steps` is not here: a rollout is one whole episode of every graph. All graphs begin together, so that a
+shorter rollout would hold nothing but beginnings, and the next one nothing but what comes later. A batch is
+a quarter of what one seat brings in.
+"""
 
 Chooser = Callable[[NDArray[np.float64]], NDArray[np.int64]]
 """What sits in a seat: observations of the seat (batch, dim) -> units (batch, values)."""
@@ -45,7 +87,9 @@ class SeatsVecEnv(VecEnv):
 
     Every lane of this environment is one learning seat of one graph: with two learning seats and 8 graphs
     there are 16 lanes, and one policy that plays them all is a policy with shared parameters. As in
-    `value_graph_v0` all choose at every step, and the choice of the one whose turn it is counts.
+    `value_graph_v0` all choose at every step, and the choice of the one whose turn it is counts. An action
+    is one number for the units of all values together, as in the environments with ``actions="discrete"``:
+    chosen one by one, the units would often be more than are allowed in all, and the turn wasted.
 
     Args:
         benchmark: The graph.
@@ -56,7 +100,7 @@ class SeatsVecEnv(VecEnv):
         reward_scale: Factor on the reward.
 
     Raises:
-        HomeostasisError: A seat is taken twice or by nobody.
+        HomeostasisError: A seat is taken twice or by nobody, or the units can be shared out in too many ways.
     """
 
     def __init__(
@@ -94,7 +138,9 @@ class SeatsVecEnv(VecEnv):
         seat = self.seats[self.learners[0]]
         low, high = seat.normalized_bounds
         space = Box(np.asarray(low, np.float32), np.asarray(high, np.float32), dtype=np.float32)
-        super().__init__(graphs * len(self.learners), space, MultiDiscrete([benchmark.units + 1] * values))
+        actions = _actions(benchmark)
+        self._units = units_of(actions, values)
+        super().__init__(graphs * len(self.learners), space, actions)
 
     def reset(self) -> NDArray[np.float32]:
         """Start every graph over; lane i takes the seed of its graph."""
@@ -112,7 +158,7 @@ class SeatsVecEnv(VecEnv):
     def step_wait(self) -> VecEnvStepReturn:
         """Carry out the choices of those whose turn it is."""
         assert self._actions is not None
-        by_seat = self._actions.reshape(len(self.learners), self.graphs, -1)
+        by_seat = self._units(self._actions).reshape(len(self.learners), self.graphs, -1)
         turns = np.rint(self.benchmark.acting(self._seen)).astype(np.int64)
         units = np.zeros((self.graphs, self.benchmark.objectives), dtype=np.int64)
         for place, name in enumerate(self.benchmark.agents):
@@ -178,44 +224,133 @@ def seats_of(benchmark: ValueGraph) -> dict[str, ValueGraphSeat]:
     return {name: ValueGraphSeat(seat=name, **_parameters(benchmark)) for name in benchmark.agents}
 
 
+@dataclass(frozen=True)
+class Seats:
+    """What a training of the seats has given.
+
+    Attributes:
+        benchmark: The graph that was trained in.
+        mode: One of `MODES`.
+        spec: The training.
+        models: The algorithm of every seat; one and the same for all where they share it.
+    """
+
+    benchmark: ValueGraph
+    mode: str
+    spec: TrainingSpec
+    models: Mapping[str, PPO]
+
+    @property
+    def policies(self) -> dict[str, Policy]:
+        """The policy of every seat, for `PolicyAgent` and `seats_policy`."""
+        return {
+            name: Policy(model.policy, model.observation_space, model.action_space, True, self.spec)
+            for name, model in self.models.items()
+        }
+
+    def save(self, folder: str | Path) -> None:
+        """Write one policy file per seat, ``ALICE.zip`` and so on.
+
+        Args:
+            folder: Made when needed; files of the same names are replaced.
+        """
+        for name, model in self.models.items():
+            save_policy(Path(folder) / f"{name}.zip", model, self.spec, mode=self.mode, seat=name)
+
+
+def load_seats(folder: str | Path) -> dict[str, Policy]:
+    """The policies that `Seats.save` wrote, by seat; nothing that stands in the files is run.
+
+    Raises:
+        HomeostasisError: There are none, or a file is broken or holds something else.
+    """
+    found = sorted(Path(folder).glob("*.zip"))
+    if not found:
+        raise HomeostasisError(f"`folder` must hold the files of trained seats, but {folder} has none")
+    return {path.stem: _load_seat(path) for path in found}
+
+
+def seat_agent(path: str | Path, task: Task) -> PolicyAgent:
+    """A trained seat as an agent of `value_graph_v0`.
+
+    Args:
+        path: A file that `Seats.save` wrote.
+        task: The seat, from the environment's ``task(name)``. It need not be the one that was trained.
+
+    Raises:
+        HomeostasisError: The file is broken or holds something else, or the task counts other units.
+    """
+    policy = _load_seat(Path(path))
+    if not isinstance(task.benchmark, ValueGraphSeat):
+        raise HomeostasisError(f"a trained seat plays {ENV_ID} only, got a task in {task.env_id!r}")
+    assert policy.spec is not None
+    trained = ValueGraph(**policy.spec.env_kwargs)
+    if (trained.units, trained.objective_names) != (task.benchmark.units, task.benchmark.objective_names):
+        raise HomeostasisError(
+            f"{path} was trained with `units` {trained.units} and {', '.join(trained.objective_names)}, but "
+            f"the task has {task.benchmark.units} and {', '.join(task.benchmark.objective_names)}"
+        )
+    return PolicyAgent(policy, task)
+
+
 def train_seats(
     benchmark: ValueGraph,
     mode: str,
     *,
-    steps: int,
+    steps: int = 600_000,
     seed: int = 0,
-    graphs: int = 64,
     rounds: int = 3,
     scalarization: str | Mapping[str, Any] = "linear",
-    reward_scale: float = 1.0,
     settings: Mapping[str, Any] | None = None,
-) -> dict[str, BasePolicy]:
+) -> Seats:
     """Train the agents of a value graph with PPO.
 
     Args:
-        benchmark: The graph.
+        benchmark: The graph. Episodes of the training have at most 250 steps, whatever its own say. Its
+            ``max_consumption`` should be small (1: a turn goes to one value), because every way to share out
+            the units is an action of its own.
         mode: ``shared``: one policy in all seats. ``independent``: a policy for each seat; in every round
             each learns for a while, the others staying as they are at its start. ``self-play``: one
             policy, which learns in the first seat against a copy of itself as it was when the round began.
         steps: Choices to learn from, all seats together.
         seed: Seed of weights, exploration and turns.
-        graphs: Number of graphs at once.
-        rounds: How often the others are renewed, where they are frozen.
+        rounds: How often the others are renewed, where they are frozen. In the first round they do nothing.
         scalarization: How a seat's own utilities become its reward.
-        reward_scale: Factor on the reward.
-        settings: Arguments for PPO.
+        settings: What differs from `SETTINGS`; of ``arguments`` those that are not named stay.
 
     Returns:
-        A policy per seat.
+        What the seats have become.
 
     Raises:
-        HomeostasisError: No such mode.
+        HomeostasisError: No such mode, or the units can be shared out in too many ways.
     """
     if mode not in MODES:
         raise HomeostasisError(f"`mode` must be one of {', '.join(MODES)}, got {mode!r}")
-    names = benchmark.agents
-    seats = seats_of(benchmark)
-
+    benchmark = replace(benchmark, episode_length=min(benchmark.episode_length, _LENGTH))
+    names, seats = benchmark.agents, seats_of(benchmark)
+    changes = dict(settings or {})
+    length = benchmark.episode_length
+    arguments = {
+        "n_steps": length,
+        "batch_size": max(2, length * changes.get("envs", SETTINGS["envs"]) // 4),
+        **SETTINGS["arguments"],
+        **changes.pop("arguments", {}),
+    }
+    spec = TrainingSpec.from_dict(
+        {
+            **SETTINGS,
+            **changes,
+            "algorithm": "PPO",
+            "env_id": ENV_ID,
+            "env_kwargs": _parameters(benchmark),
+            "scalarization": scalarization,
+            "seed": seed,
+            "steps": steps,
+            "segments": rounds,
+            "actions": "discrete",
+            "arguments": arguments,
+        }
+    )
     made = 0
 
     def env(learners: Sequence[str], others: Mapping[str, Chooser]) -> SeatsVecEnv:
@@ -223,52 +358,67 @@ def train_seats(
         made += 1
         venv = SeatsVecEnv(
             benchmark,
-            graphs,
+            spec.envs,
             learners,
             others,
             scalarization=scalarization,
-            reward_scale=reward_scale,
+            reward_scale=spec.reward_scale,
         )
         # The learner seeds the first one that it gets and none of those that follow.
         venv.seed(int(np.random.SeedSequence([seed, made]).generate_state(1)[0]) >> 1)
         return venv
 
     def learner(venv: VecEnv, number: int) -> PPO:
-        return PPO("MlpPolicy", venv, seed=seed + 1000 * number, device="cpu", **dict(settings or {}))
+        return PPO(
+            "MlpPolicy",
+            venv,
+            seed=seed + 1000 * number,
+            device="cpu",
+            policy_kwargs=_layers(spec),
+            **spec.arguments,
+        )
 
+    def chooser(policy: Policy | None, name: str) -> Chooser:
+        return _chooser(policy, seats[name])
+
+    models: dict[str, PPO] = {}
     with quiet_torch():
         if mode == "shared":
             model = learner(env(names, {}), 0)
-            model.learn(steps)
-            return dict.fromkeys(names, model.policy)
-        if mode == "self-play":
+            model.learn(steps, callback=_Annealing(spec, steps))
+            models = dict.fromkeys(names, model)
+        elif mode == "self-play":
             first, rest = names[0], names[1:]
-            model = learner(env(names[:1], {name: _chooser(_still(), seats[name]) for name in rest}), 0)
+            model = learner(env([first], {name: chooser(None, name) for name in rest}), 0)
+            falling = _Annealing(spec, steps)
             for number in range(rounds):
                 if number:
                     frozen = _copy(model)
-                    model.set_env(env([first], {name: _chooser(frozen, seats[name]) for name in rest}))
-                model.learn(steps // rounds, reset_num_timesteps=number == 0)
-            return dict.fromkeys(names, model.policy)
-        models: dict[str, PPO] = {}
-        for number in range(rounds):
-            for place, name in enumerate(names):
-                others = {
-                    other: _chooser(_copy(models[other]) if other in models else _still(), seats[other])
-                    for other in names
-                    if other != name
-                }
-                venv = env([name], others)
-                if name in models:
-                    models[name].set_env(venv)
-                else:
-                    models[name] = learner(venv, place)
-                models[name].learn(steps // (rounds * len(names)), reset_num_timesteps=number == 0)
-        return {name: model.policy for name, model in models.items()}
+                    model.set_env(env([first], {name: chooser(frozen, name) for name in rest}))
+                model.learn(steps // rounds, callback=falling, reset_num_timesteps=number == 0)
+            models = dict.fromkeys(names, model)
+        else:
+            each = steps // len(names)
+            for number in range(rounds):
+                for place, name in enumerate(names):
+                    others = {
+                        other: chooser(_copy(models[other]) if other in models else None, other)
+                        for other in names
+                        if other != name
+                    }
+                    venv = env([name], others)
+                    if name in models:
+                        models[name].set_env(venv)
+                    else:
+                        models[name] = learner(venv, place)
+                    models[name].learn(
+                        each // rounds, callback=_Annealing(spec, each), reset_num_timesteps=number == 0
+                    )
+    return Seats(benchmark, mode, spec, models)
 
 
 def seats_policy(
-    benchmark: ValueGraph, policies: Mapping[str, BasePolicy]
+    benchmark: ValueGraph, policies: Mapping[str, Policy]
 ) -> Callable[[NDArray[np.float64], int], NDArray[np.int64]]:
     """What the seats do together, as a policy of the graph for `homeostasis_gym.core.benchmark.simulate`."""
     seats = seats_of(benchmark)
@@ -284,11 +434,6 @@ def seats_policy(
         return units
 
     return policy
-
-
-def as_policy(network: BasePolicy) -> Policy:
-    """A seat's network as a policy that `PolicyAgent` plays, also in PettingZoo's environment."""
-    return Policy(network, network.observation_space, network.action_space, normalized=True)
 
 
 def collapsed_agents(
@@ -308,7 +453,19 @@ def collapsed_agents(
     Returns:
         Shape ``(runs,)``, int64.
     """
-    levels = benchmark.split(simulate(benchmark, policy, noise).states[:, 1:])[0]
+    return count_collapsed(benchmark.split(simulate(benchmark, policy, noise).states[:, 1:])[0], hold)
+
+
+def count_collapsed(levels: NDArray[np.float64], hold: int = 20) -> NDArray[np.int64]:
+    """How many agents have had a level below 0 for `hold` steps in a row.
+
+    Args:
+        levels: Levels after every step, ``(runs, steps, agents, values)``.
+        hold: See `homeostasis_gym.core.value_graph.CollapseRule`.
+
+    Returns:
+        Shape ``(runs,)``, int64.
+    """
     below = (levels < 0.0).astype(np.int64)
     total = np.cumsum(np.concatenate([np.zeros_like(below[:, :1]), below], axis=1), axis=1)
     held = (total[:, hold:] - total[:, :-hold]) == hold
@@ -320,24 +477,87 @@ def _parameters(benchmark: ValueGraph) -> dict[str, Any]:
     return {f.name: getattr(benchmark, f.name) for f in fields(ValueGraph) if f.init}
 
 
-def _chooser(policy: BasePolicy | None, seat: ValueGraphSeat) -> Chooser:
+def _actions(benchmark: ValueGraph) -> Discrete:
+    count = (benchmark.units + 1) ** benchmark.objectives
+    if count > _MOST_ACTIONS:
+        raise HomeostasisError(
+            f"`max_consumption` must leave at most {_MOST_ACTIONS} ways to share out the units, "
+            f"got {count} with {benchmark.units} units and {benchmark.objectives} values; "
+            "1 is enough to correct one value at a time"
+        )
+    return Discrete(count)
+
+
+def _chooser(policy: Policy | None, seat: ValueGraphSeat) -> Chooser:
+    """What a policy does in a seat; without one, nothing."""
+    if policy is None:
+        return lambda observations: np.zeros((len(observations), seat.objectives), dtype=np.int64)
+    network, units = policy.network, units_of(policy.action_space, seat.objectives)
+
     def choose(observations: NDArray[np.float64]) -> NDArray[np.int64]:
-        if policy is None:
-            return np.zeros((len(observations), seat.objectives), dtype=np.int64)
         seen = seat.normalize(observations).astype(np.float32)
-        return np.asarray(policy.predict(seen, deterministic=True)[0], dtype=np.int64)
+        return np.asarray(units(network.predict(seen, deterministic=True)[0]), dtype=np.int64)
 
     return choose
 
 
-def _still() -> BasePolicy | None:
-    """Nobody has learned anything yet: no corrections."""
-    return None
-
-
-def _copy(model: BaseAlgorithm) -> BasePolicy:
+def _copy(model: PPO) -> Policy:
     """The policy as it is now; it stays so when the training goes on."""
     policy = model.policy
     fresh: BasePolicy = type(policy)(**policy._get_constructor_parameters())
     fresh.load_state_dict(policy.state_dict())
-    return fresh
+    return Policy(fresh, model.observation_space, model.action_space, True)
+
+
+class _Annealing(BaseCallback):
+    """Lets learning rate and entropy bonus fall over a whole training that is done in rounds.
+
+    The learning rate falls to its end in a straight line; the bonus reaches its own after four fifths.
+    """
+
+    def __init__(self, spec: TrainingSpec, steps: int) -> None:
+        super().__init__()
+        self.spec = spec
+        self.steps = steps
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_start(self) -> None:
+        spec, model = self.spec, self.model
+        assert isinstance(model, PPO)
+        done = min(1.0, model.num_timesteps / self.steps)
+        rate = spec.learning_rate + (spec.final_learning_rate - spec.learning_rate) * done
+        model.lr_schedule = lambda remaining: rate
+        if spec.final_entropy is not None:
+            start = float(spec.arguments.get("ent_coef", 0.0))
+            left = max(0.0, 1.0 - 1.25 * done)
+            model.ent_coef = spec.final_entropy + (start - spec.final_entropy) * left
+
+
+def _layers(spec: TrainingSpec) -> dict[str, Any]:
+    activations = {"relu": torch.nn.ReLU, "tanh": torch.nn.Tanh}
+    return {"net_arch": list(spec.net_arch), "activation_fn": activations[spec.activation]}
+
+
+def _load_seat(path: Path) -> Policy:
+    notes = describe(path)
+    spec = None if notes is None else TrainingSpec.from_dict(notes["spec"])
+    if notes is None or spec is None or spec.env_id != ENV_ID:
+        raise HomeostasisError(f"{path} holds no trained seat of {ENV_ID}")
+    benchmark = ValueGraph(**spec.env_kwargs)
+    low, high = seats_of(benchmark)[benchmark.agents[0]].normalized_bounds
+    space = Box(np.asarray(low, np.float32), np.asarray(high, np.float32), dtype=np.float32)
+    with quiet_torch():  # the fresh weights are drawn from the global generator
+        network = ActorCriticPolicy(space, _actions(benchmark), lambda remaining: 0.0, **_layers(spec))
+    with zipfile.ZipFile(path) as archive:
+        weights = torch.load(io.BytesIO(archive.read("policy.pth")), map_location="cpu", weights_only=True)
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise HomeostasisError(f"{path} does not hold the network that it describes: {error}") from error
+    network.set_training_mode(False)
+    policy = Policy(network, space, network.action_space, True, spec, notes)
+    if policy.sha256 != notes["weights"]:
+        raise HomeostasisError(f"{path} is damaged: its weights do not match their hash")
+    return policy

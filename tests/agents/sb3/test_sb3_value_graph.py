@@ -5,17 +5,19 @@ import pytest
 pytest.importorskip("stable_baselines3")
 
 from homeostasis_agents.sb3.evaluation import unseen_noise
-from homeostasis_agents.sb3.policy import PolicyAgent, weights_hash
 from homeostasis_agents.sb3.value_graph import (
     MODES,
     SeatsVecEnv,
-    as_policy,
     collapsed_agents,
+    count_collapsed,
+    load_seats,
+    seat_agent,
     seats_policy,
     train_seats,
 )
 
 import homeostasis_gym  # noqa: F401
+from homeostasis_gym.agent import Task, make_agent
 from homeostasis_gym.core.benchmark import simulate
 from homeostasis_gym.core.value_graph import ValueGraph
 from homeostasis_gym.errors import HomeostasisError
@@ -23,7 +25,16 @@ from homeostasis_gym.multiagent.play import play
 from homeostasis_gym.multiagent.value_graph_v0 import parallel_env
 
 GRAPH = ValueGraph(episode_length=20, max_consumption=1)
-PPO = {"n_steps": 10, "batch_size": 20, "n_epochs": 1, "policy_kwargs": {"net_arch": [8]}}
+SMALL = {
+    "envs": 2,
+    "net_arch": [8],
+    "arguments": {"n_steps": 10, "batch_size": 20, "n_epochs": 1},
+}
+
+
+def units(number):
+    """The units that an action stands for."""
+    return np.array(np.unravel_index(number, (2, 2, 2)), dtype=np.int64)
 
 
 def nobody(observations):
@@ -35,11 +46,10 @@ def test_seats_earn_what_the_pettingzoo_environment_pays():
     lanes.seed(4)
     lanes.reset()
     pettingzoo = parallel_env(episode_length=20, units=1)
-    path = lanes._env._source  # noqa: F841 (the graphs' own generators)
     generator = np.random.default_rng(0)
     turns, rows = [], []
     for _ in range(20):
-        actions = generator.integers(2, size=(4, 3))
+        actions = generator.integers(8, size=4)
         before = lanes._seen.copy()
         observation, reward, dones, infos = lanes.step(actions)
         rows.append((actions, reward, observation, infos))
@@ -50,7 +60,7 @@ def test_seats_earn_what_the_pettingzoo_environment_pays():
     # Graph 0 again, with the turns that it had.
     seen, _ = pettingzoo.reset(seed=0, options={"noise": np.array(turns, dtype=np.float64)[:, np.newaxis]})
     for actions, reward, observation, infos in rows:
-        chosen = {"ALICE": actions[0], "BOB": actions[2]}
+        chosen = {"ALICE": units(actions[0]), "BOB": units(actions[2])}
         seen, paid, *_ = pettingzoo.step(chosen)
         assert reward[0] == pytest.approx(paid["ALICE"].sum(), rel=1e-5)
         assert reward[2] == pytest.approx(paid["BOB"].sum(), rel=1e-5)
@@ -71,21 +81,24 @@ def test_other_seats_are_taken_by_choosers():
     lanes.seed(0)
     lanes.reset()
     for _ in range(10):
-        lanes.step(np.zeros((3, 3), dtype=np.int64))
+        lanes.step(np.zeros(3, dtype=np.int64))
     assert lanes.num_envs == 3 and calls
     with pytest.raises(HomeostasisError, match="must take each of ALICE, BOB once, got ALICE and none"):
         SeatsVecEnv(GRAPH, 3, ["ALICE"])
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_trained_seats_play_in_the_pettingzoo_environment(mode):
-    policies = train_seats(GRAPH, mode, steps=120, graphs=2, rounds=2, settings=PPO)
-    again = train_seats(GRAPH, mode, steps=120, graphs=2, rounds=2, settings=PPO)
-    assert {k: weights_hash(v) for k, v in policies.items()} == {k: weights_hash(v) for k, v in again.items()}
-    if mode != "independent":
-        assert policies["ALICE"] is policies["BOB"]
+def test_trained_seats_are_kept_and_play_in_the_pettingzoo_environment(mode, tmp_path):
+    trained, again = (train_seats(GRAPH, mode, steps=120, rounds=2, settings=SMALL) for _ in range(2))
+    policies = trained.policies
+    assert {k: v.sha256 for k, v in policies.items()} == {k: v.sha256 for k, v in again.policies.items()}
+    assert (policies["ALICE"].sha256 == policies["BOB"].sha256) is (mode != "independent")
+    trained.save(tmp_path)
+    loaded = load_seats(tmp_path)
+    assert {k: v.sha256 for k, v in loaded.items()} == {k: v.sha256 for k, v in policies.items()}
+    assert loaded["BOB"].spec.to_dict() == trained.spec.to_dict() and loaded["BOB"].notes["mode"] == mode
     env = parallel_env(episode_length=20, units=1)
-    agents = {name: PolicyAgent(as_policy(net), env.task(name)) for name, net in policies.items()}
+    agents = {name: seat_agent(tmp_path / f"{name}.zip", env.task(name)) for name in env.possible_agents}
     noise = unseen_noise(GRAPH, 2)
     together = simulate(GRAPH, seats_policy(GRAPH, policies), noise)
     played = play(env, agents, seed=0, options={"noise": noise[0]})
@@ -94,12 +107,62 @@ def test_trained_seats_play_in_the_pettingzoo_environment(mode):
     assert np.array_equal(counted[mask], together.actions[0][mask])
 
 
+def test_a_seat_is_refused_where_it_was_not_trained_for(tmp_path):
+    graph = ValueGraph(
+        episode_length=20, max_consumption=1, target=(9.0, 11.0), settings={"between:Power->Power": 0}
+    )
+    train_seats(graph, "shared", steps=20, settings=SMALL).save(tmp_path)
+    assert load_seats(tmp_path)["ALICE"].spec.env_kwargs["target"] == [9.0, 11.0]
+    file = tmp_path / "ALICE.zip"
+    with pytest.raises(HomeostasisError, match="was trained with `units` 1 and Power"):
+        seat_agent(file, parallel_env().task("ALICE"))
+    helper = Task.from_env(gym.make("Homeostasis-ValueGraph-v0", max_consumption=1))
+    with pytest.raises(HomeostasisError, match="plays value_graph_v0 only"):
+        seat_agent(file, helper)
+    with pytest.raises(HomeostasisError, match="`env_id` 'value_graph_v0'"):
+        make_agent(f"sb3:{file}", helper)
+    with pytest.raises(HomeostasisError, match="must hold the files of trained seats"):
+        load_seats(tmp_path / "elsewhere")
+
+
+def test_learning_rate_and_entropy_bonus_fall_over_all_rounds():
+    model = train_seats(GRAPH, "self-play", steps=120, rounds=2, settings=SMALL).models["ALICE"]
+    # Of 120 steps the last rollout begins after 100.
+    assert model.policy.optimizer.param_groups[0]["lr"] == pytest.approx(1e-3 / 6)
+    assert model.ent_coef == 0.0
+
+
+def test_units_that_can_be_shared_out_in_too_many_ways_are_refused():
+    with pytest.raises(HomeostasisError, match="at most 4096 ways to share out the units, got 59049"):
+        train_seats(ValueGraph(preset="circumplex", max_consumption=2), "shared", steps=10)
+
+
+def test_a_short_training_keeps_whole_what_chance_does_not():
+    graph = ValueGraph(episode_length=100, rate=0.05, max_step=0.3, max_consumption=1)
+    trained = train_seats(graph, "shared", steps=64_000, settings={"learning_rate": 3e-3})
+    noise = unseen_noise(graph, 20)
+    generator = np.random.default_rng(0)
+
+    def at_random(states, step):
+        return np.eye(3, dtype=np.int64)[generator.integers(3, size=len(states))]
+
+    def whole(policy):
+        return (collapsed_agents(graph, policy, noise) == 0).sum()
+
+    assert whole(graph.policies["none"]) == whole(at_random) == 0
+    assert whole(seats_policy(graph, trained.policies)) >= 15
+
+
 def test_an_unknown_mode_is_named():
     with pytest.raises(HomeostasisError, match="`mode` must be one of shared, independent, self-play"):
         train_seats(GRAPH, "telepathy", steps=10)
 
 
 def test_collapse_is_a_level_held_below_zero():
+    levels = np.ones((2, 30, 2, 3))
+    levels[0, 3:23, 1, 2] = -1.0
+    levels[1, 3:22, 1, 2] = -1.0
+    assert count_collapsed(levels, hold=20).tolist() == [1, 0]
     graph = ValueGraph(episode_length=1000, rate=0.05)
     noise = unseen_noise(graph, 3)
     still = collapsed_agents(graph, lambda states, step: np.zeros((len(states), 3), np.int64), noise)
