@@ -17,11 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homeostasis_agents.llm import prompts
+from homeostasis_agents.llm.checks import check_choice, check_flag
 from homeostasis_agents.llm.client import Client, Constraint, ContextFullError, Message, Reply, Request
 from homeostasis_agents.llm.history import History, HistoryPolicy, Turn
-from homeostasis_agents.llm.parser import Parsing, Reading, ReplyParser
+from homeostasis_agents.llm.parser import PARSINGS, Parsing, Reading, ReplyParser
 from homeostasis_agents.llm.prompts import PromptBuilder, PromptSpec
 from homeostasis_gym.agent import Attempt, Decision, Task, no_op
+from homeostasis_gym.core.benchmark import check_integer
 from homeostasis_gym.errors import HomeostasisError
 
 __all__ = ["ConversationSettings", "LanguageModelAgent", "Question"]
@@ -61,17 +63,18 @@ class ConversationSettings:
     context_tokens: int | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.retries <= 100:
-            raise HomeostasisError(f"`retries` must be from 0 to 100, got {self.retries}")
-        if self.max_tokens < 1:
-            raise HomeostasisError(f"`max_tokens` must be at least 1, got {self.max_tokens}")
-        if self.on_invalid not in ("no-op", "end"):
-            raise HomeostasisError(f"`on_invalid` must be no-op or end, got {self.on_invalid!r}")
-        if self.context_tokens is not None and self.context_tokens < 2 * self.max_tokens:
-            raise HomeostasisError(
-                f"`context_tokens` must be at least twice `max_tokens` ({self.max_tokens}), "
-                f"got {self.context_tokens}"
-            )
+        check_choice("parsing", self.parsing, PARSINGS)
+        check_flag("constrained", self.constrained)
+        check_integer("retries", self.retries, 0, 100)
+        check_choice("on_invalid", self.on_invalid, ("no-op", "end"))
+        check_integer("max_tokens", self.max_tokens, 1)
+        if self.context_tokens is not None:
+            check_integer("context_tokens", self.context_tokens, 1)
+            if self.context_tokens < 2 * self.max_tokens:
+                raise HomeostasisError(
+                    f"`context_tokens` must be at least twice `max_tokens` ({self.max_tokens}), "
+                    f"got {self.context_tokens}"
+                )
 
 
 class LanguageModelAgent:

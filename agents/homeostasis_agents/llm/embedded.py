@@ -19,7 +19,9 @@ from importlib.metadata import PackageNotFoundError, files, version
 from pathlib import Path
 from typing import Any
 
+from homeostasis_agents.llm.checks import check_flag
 from homeostasis_agents.llm.client import ClientError, ContextFullError, Reply, Request, Usage
+from homeostasis_gym.core.benchmark import check_integer, check_number
 from homeostasis_gym.errors import HomeostasisError, MissingExtraError
 
 __all__ = ["CONTEXT_TOKENS", "INSTALL_WEIGHTS", "SHA256", "SmolLM2Client", "weights"]
@@ -154,10 +156,10 @@ class SmolLM2Client:
         logprobs: bool = False,
         prompt_cache: bool = True,
     ) -> None:
-        if threads < 1:
-            raise HomeostasisError(f"`threads` must be at least 1, got {threads}")
-        if not 0.0 <= temperature <= 10.0:
-            raise HomeostasisError(f"`temperature` must be from 0 to 10, got {temperature}")
+        check_integer("threads", threads, 1)
+        check_number("temperature", temperature, 0.0, 10.0)
+        check_flag("logprobs", logprobs)
+        check_flag("prompt_cache", prompt_cache)
         self.threads = threads
         self.temperature = temperature
         self.logprobs = logprobs

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from homeostasis_agents.llm.agent import ConversationSettings, LanguageModelAgent
+from homeostasis_agents.llm.checks import check_flag, check_text
 from homeostasis_agents.llm.client import ScriptedClient
 from homeostasis_agents.llm.history import HistoryPolicy
 from homeostasis_agents.llm.prompts import PromptSpec
 from homeostasis_gym.agent import Attempt, Task, traits
+from homeostasis_gym.core.benchmark import check_integer, check_number
 from homeostasis_gym.errors import HomeostasisError
 
 if TYPE_CHECKING:
@@ -32,7 +34,8 @@ def conversation_settings(
 
     Args:
         settings: Any of the fields of `PromptSpec`, `HistoryPolicy` (its ``kind`` is called
-            ``history``) and `ConversationSettings`.
+            ``history``) and `ConversationSettings`. The labels are words, or one text with a bar between
+            any two of them: commas already stand between the agents of a command line.
         **defaults: Values for what `settings` leaves out.
 
     Returns:
@@ -41,7 +44,7 @@ def conversation_settings(
     rest = {**defaults, **settings}
     prompt = _taken(rest, PromptSpec)
     if prompt.get("labels") is not None:
-        prompt["labels"] = tuple(prompt["labels"])
+        prompt["labels"] = _labels(prompt["labels"])
     history = _taken(rest, HistoryPolicy)
     talk = _taken(rest, ConversationSettings, but=("prompt", "history"))
     return (
@@ -52,6 +55,8 @@ def conversation_settings(
 
 def named_settings(parts: Sequence[str]) -> dict[str, Any]:
     """Settings as they stand in an agent's name: ``NAME:VALUE`` each, the value JSON or a bare word.
+
+    A switch is ``true`` or ``false``, as in JSON; ``yes``, ``no``, ``on`` and ``off`` are words.
 
     Raises:
         HomeostasisError: A part of another form.
@@ -88,7 +93,7 @@ def smollm2(task: Task, argument: str = "", **settings: Any) -> LanguageModelAge
     talk, rest = conversation_settings(settings, example=True)
     names = ("threads", "temperature", "logprobs", "prompt_cache")
     own = {name: rest.pop(name) for name in names if name in rest}
-    refuse_unknown("smollm2", rest)
+    refuse_unknown("smollm2", rest, names)
     return LanguageModelAgent(task, SmolLM2Client(**own), talk)
 
 
@@ -199,12 +204,16 @@ def hosted_settings(
         "give_up_after": "give_up_after",
         "request_retries": "retries",
     }
-    limits = RetryLimits(**{inner: rest.pop(name) for name, inner in names.items() if name in rest})
+    tried = {inner: rest.pop(name) for name, inner in names.items() if name in rest}
     own = ("temperature", "backend", "base_url", "logprobs", "connections")
     options = {name: rest.pop(name) for name in own if name in rest}
-    options |= {"limits": limits, "context_tokens": talk.context_tokens}
     path, max_cost = rest.pop("prices", None), rest.pop("max_cost", None)
-    refuse_unknown(agent, rest)
+    refuse_unknown(agent, rest, (*names, *own, "prices", "max_cost"))
+    _check_hosted(options, path, max_cost)
+    for name, inner in names.items():
+        if inner in tried:
+            check_integer(name, tried[inner], 0 if inner == "retries" else 1)
+    options |= {"limits": RetryLimits(**tried), "context_tokens": talk.context_tokens}
 
     prices = read_prices(path)
 
@@ -214,18 +223,57 @@ def hosted_settings(
     return talk, options, price_of, max_cost
 
 
-def refuse_unknown(agent: str, rest: Mapping[str, Any]) -> None:
-    """Raise HomeostasisError if a setting is left over."""
+def refuse_unknown(agent: str, rest: Mapping[str, Any], own: Sequence[str] = ()) -> None:
+    """Raise HomeostasisError if a setting is left over.
+
+    Args:
+        agent: The agent's name.
+        rest: What is left over.
+        own: Names of the agent's settings beside those of a conversation.
+    """
     if rest:
-        raise HomeostasisError(f"agent {agent} does not know the settings {', '.join(sorted(rest))}")
+        known = sorted({*_outer_names(PromptSpec), *_outer_names(HistoryPolicy), *_TALK, *own})
+        raise HomeostasisError(
+            f"agent {agent} does not know the settings {', '.join(sorted(rest))}; it knows {', '.join(known)}"
+        )
+
+
+def _check_hosted(options: Mapping[str, Any], path: Any, max_cost: Any) -> None:
+    if options.get("temperature") is not None:
+        check_number("temperature", options["temperature"], 0.0, 10.0)
+    if "logprobs" in options:
+        check_flag("logprobs", options["logprobs"])
+    if options.get("connections") is not None:
+        check_integer("connections", options["connections"], 1)
+    if options.get("base_url") is not None:
+        check_text("base_url", options["base_url"])
+    if path is not None and not isinstance(path, Path):
+        check_text("prices", path)
+    if max_cost is not None:
+        check_number("max_cost", max_cost, 0.0)
+
+
+def _labels(given: Any) -> tuple[Any, ...]:
+    if isinstance(given, str):
+        return tuple(word.strip() for word in given.split("|"))
+    if isinstance(given, Sequence):
+        return tuple(given)
+    raise HomeostasisError(f"`labels` must be words with | between them, got {given!r}")
 
 
 def _taken(rest: dict[str, Any], kind: type, but: tuple[str, ...] = ()) -> dict[str, Any]:
     """Take the fields of a dataclass out of `rest`."""
-    found = {}
+    return {
+        inner: rest.pop(outer)
+        for outer, inner in _outer_names(kind).items()
+        if inner not in but and outer in rest
+    }
+
+
+def _outer_names(kind: type) -> dict[str, str]:
+    """Names of a dataclass's fields as the user knows them, with those in the code."""
     names = {value: key for key, value in _RENAMED.items()} if kind is HistoryPolicy else {}
-    for item in fields(kind):
-        outer = names.get(item.name, item.name)
-        if item.name not in but and outer in rest:
-            found[item.name] = rest.pop(outer)
-    return found
+    return {names.get(item.name, item.name): item.name for item in fields(kind)}
+
+
+_TALK = frozenset(_outer_names(ConversationSettings)) - {"prompt", "history"}

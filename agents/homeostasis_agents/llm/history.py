@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from homeostasis_agents.llm.checks import check_choice
 from homeostasis_agents.llm.client import Message
-from homeostasis_gym.errors import HomeostasisError
+from homeostasis_gym.core.benchmark import check_integer
 
 __all__ = ["KINDS", "History", "HistoryKind", "HistoryPolicy", "Turn"]
 
@@ -45,15 +46,12 @@ class HistoryPolicy:
     observations: int | None = None
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise HomeostasisError(f"`history` must be one of {', '.join(KINDS)}, got {self.kind!r}")
-        if self.turns < 1 or (self.kind == "summary" and self.turns < 2):
-            least = 2 if self.kind == "summary" else 1
-            raise HomeostasisError(f"`turns` must be at least {least}, got {self.turns}")
-        for name in ("slack", "actions", "observations"):
-            value = getattr(self, name)
-            if value is not None and value < 0:
-                raise HomeostasisError(f"`{name}` must be at least 0, got {value}")
+        check_choice("history", self.kind, KINDS)
+        check_integer("turns", self.turns, 2 if self.kind == "summary" else 1)
+        check_integer("slack", self.slack, 0)
+        for name in ("actions", "observations"):
+            if getattr(self, name) is not None:
+                check_integer(name, getattr(self, name), 0)
 
 
 @dataclass(frozen=True)

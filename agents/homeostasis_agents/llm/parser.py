@@ -17,15 +17,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+from homeostasis_agents.llm.checks import check_choice
 from homeostasis_agents.llm.client import Constraint
-from homeostasis_gym.errors import HomeostasisError
 
-__all__ = ["FORMATS", "AnswerFormat", "Parsing", "Reading", "ReplyParser"]
+__all__ = ["FORMATS", "PARSINGS", "AnswerFormat", "Parsing", "Reading", "ReplyParser"]
 
 AnswerFormat: TypeAlias = Literal["list", "labelled", "json"]
 Parsing: TypeAlias = Literal["strict", "lenient"]
 
 FORMATS: tuple[str, ...] = ("list", "labelled", "json")
+PARSINGS: tuple[str, ...] = ("strict", "lenient")
 
 _MOST_CHARACTERS = 4000
 """A longer reply is refused unread: no answer needs it, and patterns stay fast."""
@@ -72,10 +73,8 @@ class ReplyParser:
         answer: AnswerFormat = "list",
         parsing: Parsing = "strict",
     ) -> None:
-        if answer not in FORMATS:
-            raise HomeostasisError(f"`answer` must be one of {', '.join(FORMATS)}, got {answer!r}")
-        if parsing not in ("strict", "lenient"):
-            raise HomeostasisError(f"`parsing` must be strict or lenient, got {parsing!r}")
+        check_choice("answer", answer, FORMATS)
+        check_choice("parsing", parsing, PARSINGS)
         self.labels = tuple(labels)
         self.limit = limit
         self.answer = answer

@@ -21,8 +21,9 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from homeostasis_agents.llm.checks import check_choice, check_flag, check_text
 from homeostasis_agents.llm.client import Message
-from homeostasis_agents.llm.parser import AnswerFormat, ReplyParser
+from homeostasis_agents.llm.parser import FORMATS, AnswerFormat, ReplyParser
 from homeostasis_gym.agent import Task
 from homeostasis_gym.core.benchmark import Benchmark
 from homeostasis_gym.errors import HomeostasisError
@@ -58,10 +59,11 @@ class PromptSpec:
 
     def __post_init__(self) -> None:
         for name in ("rewards", "hint", "imbalance", "example"):
-            if not isinstance(getattr(self, name), bool):
-                raise HomeostasisError(f"`{name}` must be true or false, got {getattr(self, name)!r}")
-        if not self.units.strip():
-            raise HomeostasisError(f"`units` must be a word, got {self.units!r}")
+            check_flag(name, getattr(self, name))
+        check_text("units", self.units)
+        check_choice("answer", self.answer, FORMATS)
+        if self.labels is not None and not isinstance(self.labels, tuple):
+            raise HomeostasisError(f"`labels` must be a tuple of words, got {self.labels!r}")
 
 
 @dataclass(frozen=True)
@@ -389,7 +391,8 @@ def objective_labels(task: Task, labels: Sequence[str] | None = None) -> tuple[s
     if labels is None:
         return names
     given = tuple(labels)
-    if len(given) != len(names) or len(set(given)) != len(given) or not all(map(str.strip, given)):
+    words = all(isinstance(label, str) and label.strip() for label in given)
+    if not words or len(given) != len(names) or len(set(given)) != len(given):
         raise HomeostasisError(
             f"`labels` must be {len(names)} different words, one per objective, got {given!r}"
         )

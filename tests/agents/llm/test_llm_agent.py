@@ -196,11 +196,24 @@ def test_finite_action_spaces(actions):
 
 def test_wrong_settings_are_refused():
     for settings, message in [
-        ({"retries": -1}, "`retries` must be from 0 to 100, got -1"),
-        ({"max_tokens": 0}, "`max_tokens` must be at least 1"),
-        ({"on_invalid": "guess"}, "`on_invalid` must be no-op or end"),
+        ({"retries": -1}, "`retries` must be an integer of at least 0 and at most 100, got -1"),
+        ({"retries": "many"}, "`retries` must be an integer .*, got 'many'"),
+        ({"max_tokens": 0}, "`max_tokens` must be an integer of at least 1"),
+        ({"max_tokens": True}, "`max_tokens` must be an integer of at least 1, got True"),
+        ({"context_tokens": "all"}, "`context_tokens` must be an integer of at least 1, got 'all'"),
+        ({"on_invalid": "guess"}, "`on_invalid` must be one of no-op, end"),
+        ({"constrained": "no"}, "`constrained` must be true or false, got 'no'"),
+        ({"parsing": "loose"}, "`parsing` must be one of strict, lenient, got 'loose'"),
+        ({"answer": "xml"}, "`answer` must be one of list, labelled, json, got 'xml'"),
+        ({"turns": "foo"}, "`turns` must be an integer of at least 1, got 'foo'"),
+        ({"actions": "x"}, "`actions` must be an integer of at least 0, got 'x'"),
+        ({"observations": 1.5}, "`observations` must be an integer of at least 0, got 1.5"),
+        ({"units": 3}, "`units` must be a text that is not empty, got 3"),
+        ({"labels": "food"}, r"`labels` must be 2 different words, one per objective, got \('food',\)"),
+        ({"labels": [1, 2]}, "`labels` must be 2 different words"),
+        ({"labels": 7}, r"`labels` must be words with \| between them, got 7"),
         ({"history": "all"}, "`history` must be one of full, window, blind, summary"),
-        ({"turns": 0}, "`turns` must be at least 1"),
+        ({"turns": 0}, "`turns` must be an integer of at least 1"),
         ({"labels": ("x",)}, "`labels` must be 2 different words"),
         ({"hint": "yes"}, "`hint` must be true or false"),
         ({"constrained": True}, "`constrained` needs a backend that forces grammar, which scripted does not"),
@@ -212,7 +225,7 @@ def test_wrong_settings_are_refused():
         LanguageModelAgent(
             Task("x", env.observation_space, gym.spaces.Box(-1.0, 1.0, (2,))), ScriptedClient([])
         )
-    with pytest.raises(HomeostasisError, match="`slack` must be at least 0"):
+    with pytest.raises(HomeostasisError, match="`slack` must be an integer of at least 0"):
         HistoryPolicy(slack=-1)
 
 
@@ -232,6 +245,9 @@ def test_settings_can_stand_in_the_name():
         "base_url": "http://x:1/v1",
     }
     assert named_settings([]) == {}
+    assert named_settings(["constrained:no"]) == {"constrained": "no"}, "a word, which no switch takes"
+    talk, rest = conversation_settings(named_settings(["labels:food|water"]))
+    assert talk.prompt.labels == ("food", "water") and not rest
     for wrong in ("history", "a b:1", ":1"):
         with pytest.raises(HomeostasisError, match="must be NAME:VALUE, got"):
             named_settings([wrong])

@@ -102,5 +102,5 @@ def test_no_text_makes_the_parser_fail(text):
 def test_unknown_formats_are_refused():
     with pytest.raises(HomeostasisError, match="`answer` must be one of list, labelled, json, got 'xml'"):
         ReplyParser(("A",), 9, "xml")
-    with pytest.raises(HomeostasisError, match="`parsing` must be strict or lenient, got 'loose'"):
+    with pytest.raises(HomeostasisError, match="`parsing` must be one of strict, lenient, got 'loose'"):
         ReplyParser(("A",), 9, parsing="loose")

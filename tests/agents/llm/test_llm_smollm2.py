@@ -63,10 +63,18 @@ def test_other_weights_are_refused(monkeypatch, tmp_path):
 @needs_model
 @pytest.mark.model
 def test_wrong_settings_are_refused():
-    with pytest.raises(HomeostasisError, match="smollm2 does not know the settings temperatur"):
-        smollm2(task(), temperatur=1)
-    with pytest.raises(HomeostasisError, match="`threads` must be at least 1, got 0"):
-        smollm2(task(), threads=0)
+    for settings, message in [
+        ("temperatur:1", "smollm2 does not know the settings temperatur; it knows .*history.*temperature"),
+        ("threads:0", "`threads` must be an integer of at least 1, got 0"),
+        ("threads:two", "`threads` must be an integer of at least 1, got 'two'"),
+        ("temperature:hot", r"`temperature` must be a number in \[0.0, 10.0\], got 'hot'"),
+        ("temperature:NaN", r"`temperature` must be a number in \[0.0, 10.0\], got nan"),
+        ("logprobs:on", "`logprobs` must be true or false, got 'on'"),
+        ("prompt_cache:no", "`prompt_cache` must be true or false, got 'no'"),
+        ("constrained:no", "`constrained` must be true or false, got 'no'"),
+    ]:
+        with pytest.raises(HomeostasisError, match=message):
+            smollm2(task(), settings)
 
 
 @needs_model
