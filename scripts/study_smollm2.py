@@ -168,26 +168,39 @@ def onset_curves(scored: dict[str, list[EpisodeScore]], file: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, len(ENVIRONMENTS), figsize=(12, 4.2), sharey=True, squeeze=False)
-    colours = {"full": "#1b6ca8", "last8": "#d1802b", "blind": "#5a9a4a"}
-    greys = {"random": "#bbbbbb", "no-op": "#999999", "copy-last": "#666666", "handwritten": "#333333"}
-    for axis, env in zip(axes[0], ENVIRONMENTS, strict=True):
-        mine = [(name, scores) for name, scores in scored.items() if name.startswith(f"{env}-")]
-        for place, (name, scores) in enumerate(mine):
-            rest = name.partition("-")[2]
-            onsets = [s.onset for s in scores if s.onset is not None]
-            steps = np.arange(max(s.steps for s in scores) + 1)
-            # Curves that coincide are drawn beside each other, each a hundredth above the last.
-            share = np.array([sum(o <= t for o in onsets) / len(scores) for t in steps]) + 0.012 * place
-            colour = colours.get(rest.split("-")[0]) or greys[rest]
-            style = "-" if rest.endswith("free") else "--" if rest.endswith("grammar") else ":"
-            label = f"{rest} ({len(scores)})"
-            axis.step(steps, share, style, where="post", color=colour, label=label, linewidth=1.6)
-        axis.set(title=ENVIRONMENTS[env], xlabel="step", ylim=(-0.03, 1.16))
-    axes[0][0].set_ylabel("share of episodes whose onset has come")
-    axes[0][-1].legend(
-        fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5), title="condition (episodes)"
+    # Curves that coincide show through each other: the later ones are thinner and broken.
+    looks = {
+        "free": ("-", "#1b6ca8", 4.0),
+        "grammar": ("--", "#d1802b", 2.0),
+        "random": ("-", "#bbbbbb", 4.0),
+        "no-op": ("-", "#5a9a4a", 4.0),
+        "copy-last": ("--", "#8050a0", 2.0),
+        "handwritten": (":", "#222222", 2.0),
+    }
+    panels = [*HISTORIES, "controls"]
+    figure, axes = plt.subplots(
+        len(ENVIRONMENTS), len(panels), figsize=(12, 5.2), sharex=True, sharey=True, squeeze=False
     )
+    for row, env in zip(axes, ENVIRONMENTS, strict=True):
+        for axis, panel in zip(row, panels, strict=True):
+            kinds = CONTROLS if panel == "controls" else DECODING
+            for kind in kinds:
+                scores = scored.get(f"{env}-{kind}" if panel == "controls" else f"{env}-{panel}-{kind}", [])
+                if not scores:
+                    continue
+                onsets = [s.onset for s in scores if s.onset is not None]
+                steps = np.arange(max(s.steps for s in scores) + 1)
+                share = [sum(o <= t for o in onsets) / len(scores) for t in steps]
+                style, colour, width = looks[kind]
+                label = f"{kind} ({len(scores)})"
+                axis.step(steps, share, style, where="post", color=colour, label=label, linewidth=width)
+            axis.set_title(f"{env}: {panel}", fontsize=10)
+            axis.set_ylim(-0.04, 1.04)
+            if env == next(iter(ENVIRONMENTS)):
+                axis.legend(fontsize=7, loc="center right")
+    for axis in axes[-1]:
+        axis.set_xlabel("step")
+    figure.supylabel("share of episodes whose onset has come", fontsize=10)
     figure.tight_layout()
     figure.savefig(file, dpi=110)
     print(f"\nonset curves: {file}")
