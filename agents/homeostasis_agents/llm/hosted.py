@@ -10,9 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.util
-import json
-import os
-import re
 import threading
 import time
 import weakref
@@ -20,9 +17,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 from homeostasis_agents.llm.client import ClientError, ContextFullError, Message, Reply, Request, Usage
+from homeostasis_agents.llm.guard import UnreadableReplyError, guard, listening
+from homeostasis_agents.llm.scrubbing import check_address, scrubbed
 from homeostasis_gym.errors import HomeostasisError, MissingExtraError
 
 __all__ = ["BACKENDS", "InspectClient", "RetryLimits", "scrubbed"]
@@ -66,7 +64,7 @@ class InspectClient:
             ``openai-api/SERVICE/MODEL``), or one of its ``Model`` objects.
         temperature: Of sampling; None for the model's own setting or the provider's default.
         backend: See `BACKENDS`.
-        base_url: Address of the server, where it is not the provider's own. Never with a password in it.
+        base_url: Address of the server, where it is not the provider's own; without user and password.
         limits: How long a failing request is tried.
         context_tokens: Longest conversation, None when unknown.
         logprobs: Whether to ask for log-probabilities.
@@ -96,6 +94,8 @@ class InspectClient:
             raise HomeostasisError(f"`backend` must be '' or 'llama.cpp', got {backend!r}")
         if connections is not None and connections < 1:
             raise HomeostasisError(f"`connections` must be at least 1, got {connections}")
+        if base_url is not None:
+            check_address("base_url", base_url, str(model))
         self._library = library = _library()
         self.limits = limits or RetryLimits()
         self._run = run or _LOOP.run
@@ -115,6 +115,7 @@ class InspectClient:
                 raise HomeostasisError(f"`model` {model!r} cannot be used: {scrubbed(error)}") from None
             # Open connections end with the client that made them.
             weakref.finalize(self, _close, model.api, self._run)
+        guard(model.api)
         self._model = model
         self._known: list[tuple[Message, Any]] = []
         self._limit_reached = _limit_reached()
@@ -133,7 +134,7 @@ class InspectClient:
             "runtime": f"inspect-ai {version('inspect-ai')}",
             "temperature": self.temperature,
             "backend": self.backend,
-            "base_url": _without_secrets(self.base_url),
+            "base_url": self.base_url,
             "limits": asdict(self.limits),
         }
 
@@ -153,25 +154,22 @@ class InspectClient:
 
         messages = self._messages(request)
         started = time.monotonic()
-        try:
-            # Inspect looks at its deadline only between attempts; this one holds in the middle of a wait.
-            with anyio.fail_after(self.limits.give_up_after):
-                return await self._model.generate(messages, config=self._config(request), cache=False)
-        except (self._limit_reached, HomeostasisError):
-            raise  # Inspect's own limits on a sample, and what we ourselves have to say
-        except UnicodeDecodeError as error:
-            return _Unreadable(f"not UTF-8: {error.reason}")
-        except json.JSONDecodeError as error:
-            return _Unreadable(f"not JSON: {error.msg}")
-        except Exception as error:  # providers raise whatever they like
-            waited = time.monotonic() - started
-            attempt = getattr(error, "last_attempt", None)  # what the retries ended with
-            cause = attempt.exception() if attempt is not None else error
-            why = scrubbed(cause or error)
-            raise ClientError(
-                f"{self.name} could not be asked; gave up after {waited:.0f} s (at most "
-                f"{self.limits.retries} retries within {self.limits.give_up_after} s): {why}"
-            ) from None
+        with listening() as heard:
+            try:
+                # Inspect looks at its deadline only between attempts; this one holds in the middle of a wait.
+                with anyio.fail_after(self.limits.give_up_after):
+                    return await self._model.generate(messages, config=self._config(request), cache=False)
+            except (self._limit_reached, HomeostasisError):
+                raise  # Inspect's own limits on a sample, and what we ourselves have to say
+            except UnreadableReplyError as error:
+                return _Unreadable(str(error))
+            except Exception as error:  # providers raise whatever they like
+                waited = time.monotonic() - started
+                raise ClientError(
+                    f"{self.name} could not be asked; gave up after {waited:.0f} s (at most "
+                    f"{self.limits.retries} retries within {self.limits.give_up_after} s): "
+                    f"{heard.failure or scrubbed(error)}"
+                ) from None
 
     def read(self, output: Any, seconds: float) -> Reply:
         """Inspect's answer as a reply.
@@ -279,34 +277,6 @@ class _Loop:
 
 
 _LOOP = _Loop()
-
-_SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
-_SECRET_TEXT = re.compile(
-    r"\b(?:sk|pk|xai|gsk|hf|AIza)[-_A-Za-z0-9]{12,}|Bearer\s+\S+|(?<=://)[^/\s@]+@", re.IGNORECASE
-)
-
-
-def scrubbed(error: BaseException | str) -> str:
-    """The text of an error in one line of bounded length, without anything that looks like a key.
-
-    Whatever an environment variable named like a secret holds is taken out, and what has a key's form.
-    """
-    text = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, BaseException) and type(error).__name__ not in text:
-        text = f"{type(error).__name__}: {text}"
-    for name, value in os.environ.items():
-        if len(value) >= 6 and _SECRET_NAME.search(name):
-            text = text.replace(value, "[hidden]")
-    text = re.sub(r"\[/?(?:bold|blue|red|italic|link)\]", "", text)  # Inspect writes for a terminal
-    return _SECRET_TEXT.sub("[hidden]", text)[:500]
-
-
-def _without_secrets(address: str | None) -> str | None:
-    if address is None:
-        return None
-    parts = urlsplit(address)
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host, parts.path, "", ""))
 
 
 def _limit_reached() -> type[Exception]:

@@ -1,5 +1,7 @@
 """The Inspect tasks, the converter, and the same replies by every road."""
 
+import json
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from homeostasis_agents.inspect_logs import from_plain, main, read_log, to_plain
 from homeostasis_agents.llm import LanguageModelAgent, RecordedClient, ScriptedClient, embedded, smollm2
 from homeostasis_agents.llm.factories import conversation_settings, llm
 from inspect_ai import eval as inspect_eval
+from inspect_ai.log import read_eval_log
 from inspect_ai.model import ModelOutput, ModelUsage, get_model
 
 # Inspect 0.3.285 calls tenacity in a way that the newest one deprecates, and leaves streams to the collector.
@@ -147,6 +150,52 @@ def test_limits_on_money_and_tokens(tmp_path):
     assert [sample.scores["outcome"].answer for sample in log.samples] == ["unscored", "unscored"]
     with pytest.raises(RecordError, match="holds no finished episode"):
         read_log(log.location)
+
+
+SECRET = "sk-test-0123456789abcdefghij"
+
+
+def run_against(server, tmp_path, name="homeostasis_gym/mohon", eval_options=(), **options):
+    """A task through a real provider, against our misbehaving server; gives the log as it was written."""
+    log = inspect_eval(
+        name,
+        model="openai-api/loop/m",
+        model_base_url=server.url,
+        task_args={"attempt_timeout": 2, "give_up_after": 6, **options},
+        log_dir=str(tmp_path / "logs"),
+        display="none",
+        **dict(eval_options),
+    )[0]
+    return read_eval_log(log.location)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        ("status", 401, f"Incorrect API key provided: {SECRET}"),
+        ("status", 400, f"Incorrect API key provided: {SECRET}"),
+        ("status", 500, f"Incorrect API key provided: {SECRET}"),
+        ("raw", json.dumps({"error": {"message": f"key {SECRET}"}}).encode()),
+        ("raw", f"<html>{SECRET}</html>".encode()),
+    ],
+    ids=["401", "400", "500", "error-with-200", "html"],
+)
+def test_a_key_in_an_error_does_not_reach_the_log(server, tmp_path, monkeypatch, fault):
+    monkeypatch.setenv("LOOP_API_KEY", SECRET)
+    server.script = ["1, 1", *[fault] * 99]
+    log = run_against(server, tmp_path, episodes=1, steps=3, request_retries=1)
+    assert log.status == "error"
+    assert any(event.event == "model" and event.error for event in log.samples[0].events)
+    text = log.model_dump_json()
+    assert SECRET not in text and "[hidden]" in text
+
+
+def test_a_fault_through_a_task_is_outlasted(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("LOOP_API_KEY", SECRET)
+    server.script = ["1, 1", ("status", 503), "2, 2"]
+    log = run_against(server, tmp_path, episodes=1, steps=3)
+    assert log.status == "success", log.error
+    assert read_log(log.location)[0].actions.tolist() == [[1, 1], [2, 2], [1, 2]]
 
 
 def test_wrong_options_are_told(tmp_path):
