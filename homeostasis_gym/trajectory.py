@@ -142,6 +142,12 @@ class Trajectory:
         """Number of replies that were refused."""
         return sum(bool(attempt.error) for step in self.attempts for attempt in step)
 
+    @property
+    def replies(self) -> int:
+        """Number of replies that were judged: those refused, and the accepted one of every valid step."""
+        talked = np.array([bool(step) for step in self.attempts], dtype=np.bool_)
+        return self.invalid_replies + int(np.count_nonzero(talked & self.valid))
+
     def tokens(self, kind: str) -> float:
         """Tokens of the whole episode: ``prompt``, ``cached`` or ``completion``; NaN when not known."""
         counts = [getattr(a, f"{kind}_tokens") for step in self.attempts for a in step]

@@ -60,6 +60,7 @@ class EpisodeScore:
         reference_policy: Handwritten policy behind the regret.
         reference_score: Its score.
         idle_score: Score of nobody acting on the same noise.
+        replies: Replies that were judged, see `Trajectory.replies`.
         invalid_replies: Replies that were refused.
         invalid_steps: Steps at which no valid decision was reached.
         forbidden_steps: Steps wasted on an action that the rules forbid.
@@ -97,6 +98,7 @@ class EpisodeScore:
     reference_policy: str
     reference_score: float | None
     idle_score: float | None
+    replies: int
     invalid_replies: int
     invalid_steps: int
     forbidden_steps: int
@@ -586,6 +588,7 @@ def _identity(t: Trajectory) -> dict[str, Any]:
         "source": h.source,
         "steps": len(t),
         "score": t.score if t.rewards.shape[1] else math.nan,  # no record of it is not zero
+        "replies": t.replies,
         "invalid_replies": t.invalid_replies,
         "invalid_steps": int(len(t) - np.count_nonzero(t.valid)),
         "forbidden_steps": int(np.count_nonzero(t.forbidden)),

@@ -54,7 +54,9 @@ class AgentSummary:
         score: Median of the scores.
         objective_scores: Median score of each objective.
         reference_policy: Policy behind the regret.
+        replies: Replies that were judged, all episodes together.
         invalid_replies: Refused replies, all episodes together.
+        invalid_rate: Share of the replies that were refused; None for an agent that does not converse.
         invalid_steps: Steps without a valid decision, all episodes together.
         settings: Parameters that were used.
     """
@@ -82,7 +84,9 @@ class AgentSummary:
     score: float | None
     objective_scores: Mapping[str, float]
     reference_policy: str
+    replies: int
     invalid_replies: int
+    invalid_rate: float | None
     invalid_steps: int
     settings: ScoreSettings
 
@@ -111,6 +115,8 @@ def summarize(scores: Sequence[EpisodeScore]) -> AgentSummary:
     curve = onset_curve(single, level)
     names = dict.fromkeys(name for s in single for name in s.objective_scores)
     finite = [s.score for s in single if np.isfinite(s.score)]
+    replies = sum(s.replies for s in scores)
+    refused = sum(s.invalid_replies for s in scores)
     return AgentSummary(
         env_id=", ".join(dict.fromkeys(s.env_id for s in scores)),
         agent=", ".join(dict.fromkeys(s.agent for s in scores)),
@@ -138,7 +144,9 @@ def summarize(scores: Sequence[EpisodeScore]) -> AgentSummary:
             for n in names
         },
         reference_policy=", ".join(dict.fromkeys(s.reference_policy for s in scores if s.reference_policy)),
-        invalid_replies=sum(s.invalid_replies for s in scores),
+        replies=replies,
+        invalid_replies=refused,
+        invalid_rate=refused / replies if replies else None,
         invalid_steps=sum(s.invalid_steps for s in scores),
         settings=settings,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from homeostasis_gym.agent import agent_traits
 from homeostasis_gym.collapse import AgentSummary, EpisodeScore, score, summarize
 from homeostasis_gym.errors import BudgetError, HomeostasisError, MissingExtraError
 from homeostasis_gym.experiments.folder import RunFolder
-from homeostasis_gym.experiments.payments import check_limit
+from homeostasis_gym.experiments.payments import check_limit, pricing_of
 from homeostasis_gym.experiments.runner import Event, run_experiment
 from homeostasis_gym.experiments.spec import (
     AgentSpec,
@@ -27,6 +27,7 @@ from homeostasis_gym.experiments.spec import (
 )
 from homeostasis_gym.experiments.table import print_table
 from homeostasis_gym.trajectory import Trajectory
+from homeostasis_gym.usage import Pricing, Usage, usage
 
 __all__ = ["add_parser"]
 
@@ -76,13 +77,7 @@ def add_parser(subparsers: Any) -> None:
         help="make no further request of a hosted model once this much is spent, everything that the run "
         "folder has paid before included; started again with more, the comparison goes on (exit status 3)",
     )
-    compare.add_argument(
-        "--prices",
-        type=Path,
-        metavar="FILE",
-        help="price file, JSON of {model: {input, cached, output}} in dollars per million tokens "
-        "(default: the examples that come with the package, to be checked)",
-    )
+    _add_prices(compare)
     compare.add_argument("--json", action="store_true", help="print JSON instead of the table")
     compare.set_defaults(run=_compare)
 
@@ -92,6 +87,7 @@ def add_parser(subparsers: Any) -> None:
         description="Compute every episode's metrics again, from the records alone.",
     )
     score_verb.add_argument("run_folder", type=Path, metavar="RUN", help="run folder")
+    _add_prices(score_verb)
     score_verb.add_argument("--json", action="store_true", help="print JSON instead of a table")
     score_verb.set_defaults(run=_score)
 
@@ -99,8 +95,19 @@ def add_parser(subparsers: Any) -> None:
         "report", help="write a run's report.html again", description="Write a run's page again."
     )
     report.add_argument("run_folder", type=Path, metavar="RUN", help="run folder")
+    _add_prices(report)
     report.add_argument("--json", action="store_true", help="print JSON instead of the page's name")
     report.set_defaults(run=_report)
+
+
+def _add_prices(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--prices",
+        type=Path,
+        metavar="FILE",
+        help="price file, JSON of {model: {input, cached, output}} in dollars per million tokens "
+        "(default: the examples that come with the package, to be checked)",
+    )
 
 
 def _compare(arguments: argparse.Namespace) -> int:
@@ -141,11 +148,12 @@ def _compare(arguments: argparse.Namespace) -> int:
                 raise
             stopped = str(error)
     trajectories, scores = _scored(folder)
-    page = _write_report(folder, trajectories, scores)
+    prices = _prices(folder, arguments.prices)
+    page = _write_report(folder, trajectories, scores, prices)
     if arguments.json:
-        print(_as_json(folder, trajectories, scores, page))
+        print(_as_json(folder, trajectories, scores, prices, page))
     else:
-        _print_table(folder, trajectories, scores)
+        _print_table(folder, trajectories, scores, prices)
         print(f"\nreport: {page}\nrecords: {folder.path}")
     if stopped:
         raise BudgetError(stopped)
@@ -155,20 +163,34 @@ def _compare(arguments: argparse.Namespace) -> int:
 def _score(arguments: argparse.Namespace) -> int:
     _need_report_extra()
     folder = RunFolder(arguments.run_folder)
+    prices = _prices(folder, arguments.prices)
     trajectories, scores = _scored(folder)
     if arguments.json:
-        print(_as_json(folder, trajectories, scores))
+        print(_as_json(folder, trajectories, scores, prices))
     else:
-        _print_table(folder, trajectories, scores)
+        _print_table(folder, trajectories, scores, prices)
     return 0
 
 
 def _report(arguments: argparse.Namespace) -> int:
     _need_report_extra()
     folder = RunFolder(arguments.run_folder)
-    page = str(_write_report(folder, *_scored(folder)))
+    page = str(_write_report(folder, *_scored(folder), _prices(folder, arguments.prices)))
     print(json.dumps({"report": page}) if arguments.json else page)
     return 0
+
+
+def _prices(folder: RunFolder, prices: Path | None) -> dict[str, Pricing]:
+    """What the exchanges of every agent of a folder cost."""
+    agents = folder.manifest["agents"]
+    return {agent["name"]: pricing_of(agent["name"], agent.get("settings", {}), prices) for agent in agents}
+
+
+def _used(trajectories: Sequence[Trajectory], prices: Mapping[str, Pricing]) -> dict[str, Usage | None]:
+    by_agent: dict[str, list[Trajectory]] = {}
+    for trajectory in trajectories:
+        by_agent.setdefault(trajectory.header.agent, []).append(trajectory)
+    return {agent: usage(members, prices.get(agent)) for agent, members in by_agent.items()}
 
 
 def _scored(folder: RunFolder) -> tuple[list[Trajectory], list[EpisodeScore]]:
@@ -187,9 +209,11 @@ def _as_json(
     folder: RunFolder,
     trajectories: Sequence[Trajectory],
     scores: Sequence[EpisodeScore],
+    prices: Mapping[str, Pricing],
     page: Path | None = None,
 ) -> str:
     manifest = folder.manifest
+    used = _used(trajectories, prices)
     content: dict[str, Any] = {
         "run": str(folder.path),
         "env_id": manifest["env_id"],
@@ -205,7 +229,10 @@ def _as_json(
             }
             for t, s in zip(trajectories, scores, strict=True)
         ],
-        "agents": {name: s.to_dict() for name, s in _summaries(trajectories, scores).items()},
+        "agents": {
+            name: {**s.to_dict(), "usage": None if (one := used[name]) is None else one.to_dict()}
+            for name, s in _summaries(trajectories, scores).items()
+        },
     }
     if page is not None:
         content["report"] = str(page)
@@ -213,12 +240,15 @@ def _as_json(
 
 
 def _write_report(
-    folder: RunFolder, trajectories: Sequence[Trajectory], scores: Sequence[EpisodeScore]
+    folder: RunFolder,
+    trajectories: Sequence[Trajectory],
+    scores: Sequence[EpisodeScore],
+    prices: Mapping[str, Pricing],
 ) -> Path:
     from homeostasis_gym.report import write_report
 
     try:
-        return write_report(folder.path, folder.manifest, trajectories, scores)
+        return write_report(folder.path, folder.manifest, trajectories, scores, prices)
     except OSError as error:
         raise HomeostasisError(f"the report cannot be written to {folder.path}: {error.strerror}") from error
 
@@ -304,7 +334,10 @@ def _progress(enabled: bool) -> Iterator[Callable[[Event], None]]:
 
 
 def _print_table(
-    folder: RunFolder, trajectories: Sequence[Trajectory], scores: Sequence[EpisodeScore]
+    folder: RunFolder,
+    trajectories: Sequence[Trajectory],
+    scores: Sequence[EpisodeScore],
+    prices: Mapping[str, Pricing],
 ) -> None:
     manifest = folder.manifest
     seconds: dict[str, float] = {}
@@ -312,4 +345,4 @@ def _print_table(
         seconds[t.header.agent] = seconds.get(t.header.agent, 0.0) + float(t.seconds.sum())
     seeds = f", seeds from {manifest['seed']}" if manifest["seed"] >= 0 else ""  # imported: unknown
     title = f"{manifest['env_id']}{seeds}"
-    print_table(title, _summaries(trajectories, scores), seconds)
+    print_table(title, _summaries(trajectories, scores), seconds, _used(trajectories, prices))

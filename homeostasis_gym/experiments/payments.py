@@ -19,11 +19,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from homeostasis_gym.agent import Attempt, agent_factory, agent_traits
+from homeostasis_gym.agent import Attempt, agent_factory, agent_names, agent_traits
 from homeostasis_gym.errors import BudgetError, HomeostasisError, RecordError
 from homeostasis_gym.experiments.folder import RunFolder
+from homeostasis_gym.usage import Pricing
 
-__all__ = ["Account", "Costs", "Payments", "check_limit", "costs_of", "paid_so_far"]
+__all__ = ["Account", "Costs", "Payments", "basis_of", "check_limit", "costs_of", "paid_so_far", "pricing_of"]
 
 Costs: TypeAlias = Callable[[Attempt], float]
 """Price of an exchange in dollars."""
@@ -165,6 +166,39 @@ def costs_of(name: str, settings: Mapping[str, Any], prices: Path | None) -> Cos
             f"`max_cost` cannot limit agent {name!r}: its factory does not take the setting `payments`"
         )
     return costs(prices=prices, **{**carried, **settings})
+
+
+def basis_of(prices: Path | None) -> str:
+    """At which prices an amount is counted, in words."""
+    if prices is None:
+        return "at default prices (examples, to be checked) where an agent names no others"
+    return f"at the prices of {prices}"
+
+
+def pricing_of(name: str, settings: Mapping[str, Any], prices: Path | None) -> Pricing:
+    """What an agent's exchanges cost, for whoever tells it afterwards: that it is not known is no error.
+
+    Args:
+        name: The agent's name. Nothing is imported for a name that is not registered: a folder that one was
+            given must not run code by the names of its agents.
+        settings: Its settings.
+        prices: The user's price file, None for the one that comes with the agent.
+
+    Raises:
+        HomeostasisError: The price file does not exist.
+    """
+    if prices is not None and not prices.is_file():
+        raise HomeostasisError(f"`--prices` must be a price file, but {prices} does not exist")
+    if name.partition(":")[0] not in agent_names():
+        return Pricing()
+    try:
+        of_prices = agent_traits(name).costs
+        if of_prices is None:
+            return Pricing()
+        costs = of_prices(prices=prices, **{**agent_factory(name)[1], **settings})
+    except HomeostasisError as error:
+        return Pricing(note="no price is known" if prices is None else f"cost not known: {error}")
+    return Pricing() if costs is None else Pricing(costs, basis_of(prices))
 
 
 def paid_so_far(folder: RunFolder, prices: Path | None) -> float:

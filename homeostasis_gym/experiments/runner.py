@@ -20,6 +20,7 @@ from homeostasis_gym.experiments.folder import RunFolder
 from homeostasis_gym.experiments.payments import (
     Account,
     Payments,
+    basis_of,
     check_limit,
     costs_of,
     paid_so_far,
@@ -77,7 +78,8 @@ def run_experiment(
             together. What is under way then is finished and paid: at most a request per process.
         prices: Price file for agents that cost money, None for the one that comes with them.
         say: Told in one line, before the first request, what an agent that asks a hosted model is expected
-            to take; by default it is printed to standard error.
+            to take, and with `max_cost` what was spent before and in the end; by default it is printed to
+            standard error.
 
     Raises:
         BudgetError: `max_cost` is spent. What costs nothing was played to its end, and whatever was finished
@@ -106,22 +108,22 @@ def run_experiment(
             if missing:
                 shares += _shares(spec, missing, processes)
                 _say_estimate(experiment, spec, len(missing), prices, say)
-        if not shares:
-            return
         spent, basis = 0.0, ""
         if max_cost is not None:
-            spent = paid_so_far(folder, prices)
-            basis = f"at the prices of {prices}"
-            if prices is None:
-                basis = "at default prices (examples, to be checked) where an agent names no others"
+            spent, basis = paid_so_far(folder, prices), basis_of(prices)
             say(f"max-cost: ${max_cost:.4f}, of which this run folder has spent ${spent:.4f}, {basis}")
         money = _Money(max_cost, spent, prices, basis)
+        if not shares:
+            return
         # The first share of every agent comes before the second of any, so that what an agent prepares
         # once (a trained policy) is there by then. Lists of agents conventionally end with the costly
         # ones, which had better begin first.
         order = {spec.name: -i for i, spec in enumerate(experiment.agents)}
         shares.sort(key=lambda share: (share.rank, order[share.spec.name]))
         _run_shares(experiment, folder, shares, processes, _Progress(done, tell), money)
+        if max_cost is not None:
+            spent = paid_so_far(folder, prices)
+            say(f"done: this run folder has spent ${spent:.4f} of the allowed ${max_cost:.4f}, {basis}")
 
 
 def _say_estimate(

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from homeostasis_gym.collapse import AgentSummary
+from homeostasis_gym.usage import Usage
 
 __all__ = ["HEADINGS", "cells", "print_table"]
 
+INVALID_REPLIES = "Invalid replies: share of all replies that were refused"
 LOST_STEPS = "Lost steps: no valid reply after the last retry, so nothing was done."
 
 HEADINGS = (
@@ -44,19 +46,25 @@ def cells(agent: str, summary: AgentSummary, seconds: float) -> tuple[str, ...]:
         f"{_number(s.runaway_index, 3)}{_interval(s.runaway_interval, 3)}",
         f"{_number(s.regret, 0)}{_interval(s.regret_interval, 0)}",
         _number(s.score, 0),
-        str(s.invalid_replies),
+        "-" if s.invalid_rate is None else f"{100 * s.invalid_rate:.1f} %",
         str(s.invalid_steps),
         _number(None if seconds != seconds else seconds, 1),  # not a number: nobody took the time
     )
 
 
-def print_table(title: str, summaries: Mapping[str, AgentSummary], seconds: Mapping[str, float]) -> None:
+def print_table(
+    title: str,
+    summaries: Mapping[str, AgentSummary],
+    seconds: Mapping[str, float],
+    used: Mapping[str, Usage | None] | None = None,
+) -> None:
     """Print the table to standard output.
 
     Args:
         title: Heading.
         summaries: Summary of each agent.
         seconds: Time that each agent took to decide.
+        used: Tokens and money of each agent that converses.
     """
     from rich.console import Console
 
@@ -77,8 +85,17 @@ def print_table(title: str, summaries: Mapping[str, AgentSummary], seconds: Mapp
         else "Intervals: 95 %.",
         soft_wrap=True,
     )
+    refused = [f"{a} {s.invalid_replies} of {s.replies}" for a, s in summaries.items() if s.invalid_replies]
+    below = [f"{INVALID_REPLIES} ({', '.join(refused)})."] if refused else []
     if any(s.invalid_steps for s in summaries.values()):
-        console.print(LOST_STEPS, soft_wrap=True)
+        below.append(LOST_STEPS)
+    below += [
+        f"{agent}: {one}."
+        for agent, one in (used or {}).items()
+        if one is not None and one.prompt is not None
+    ]
+    for line in below:  # as it is: a name may hold what would be markup to rich
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
 def _table(title: str, rows: Sequence[Sequence[str]], *, narrow: bool) -> Any:

@@ -35,6 +35,7 @@ from homeostasis_gym.report._figures import (
 from homeostasis_gym.report._svg import MINUS
 from homeostasis_gym.report._view import view
 from homeostasis_gym.trajectory import Trajectory
+from homeostasis_gym.usage import Pricing, usage
 
 __all__ = ["write_report"]
 
@@ -49,7 +50,7 @@ _HEADINGS = (
     ("Runaway Index", "mean with its bootstrap interval; copies of an episode count once"),
     ("regret", "median with its bootstrap interval, against the policy named below"),
     ("score", "median of the raw scores"),
-    ("invalid replies", "replies that were refused, all episodes together"),
+    ("invalid replies", "share of all replies that were refused, all episodes together"),
     ("lost steps", "steps without a valid decision after the last retry, in which nothing was done"),
     ("seconds", "time that the agent took to decide, all episodes together"),
 )
@@ -60,6 +61,7 @@ def write_report(
     manifest: Mapping[str, Any],
     trajectories: Sequence[Trajectory],
     scores: Sequence[EpisodeScore],
+    prices: Mapping[str, Pricing] | None = None,
 ) -> Path:
     """Write ``report.html`` into a run folder.
 
@@ -68,6 +70,7 @@ def write_report(
         manifest: What the run was, as plain data; shown as it is.
         trajectories: The records.
         scores: One result per record, in the same order.
+        prices: What the exchanges of an agent cost, by its name.
 
     Returns:
         The page's path.
@@ -82,7 +85,7 @@ def write_report(
         raise HomeostasisError(
             f"`scores` must hold one result per trajectory ({len(trajectories)}), got {len(scores)}"
         )
-    page = render(manifest, trajectories, scores)
+    page = render(manifest, trajectories, scores, prices)
     path = Path(run_folder) / "report.html"
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -94,7 +97,10 @@ def write_report(
 
 
 def render(
-    manifest: Mapping[str, Any], trajectories: Sequence[Trajectory], scores: Sequence[EpisodeScore]
+    manifest: Mapping[str, Any],
+    trajectories: Sequence[Trajectory],
+    scores: Sequence[EpisodeScore],
+    prices: Mapping[str, Pricing] | None = None,
 ) -> str:
     """The page as text; see `write_report`."""
     try:
@@ -111,6 +117,7 @@ def render(
     groups = _groups(trajectories, scores, settings)
     env_ids = list(dict.fromkeys(t.header.env_id for t in trajectories))
     episodes = len(trajectories)
+    tokens, token_note = _tokens(groups, prices or {})
     agents = [_agent(k, group) for k, group in enumerate(groups, start=1)]
     return template.render(
         title=f"Who collapses in {', '.join(env_ids)}?",
@@ -123,6 +130,8 @@ def render(
         agents=agents,
         # Escaped for its place by `embed`.
         episodes=Markup(embed({k: v for a in agents for k, v in a["data"].items()})),  # noqa: S704
+        tokens=tokens,
+        token_note=token_note,
         pairs=_pairs(groups),
         comparison=_comparison(groups),
         table_note=_table_note(groups),
@@ -225,6 +234,37 @@ def _agent(number: int, group: _Group) -> dict[str, Any]:
     }
 
 
+def _tokens(groups: Sequence[_Group], prices: Mapping[str, Pricing]) -> tuple[list[list[str]], str]:
+    """Rows of the table of tokens, for agents that converse and were counted, and what is said below it."""
+    rows, notes = [], []
+    for group in groups:
+        records = [e.trajectory for e in group.episodes]
+        used = usage(records, prices.get(records[0].header.agent))
+        if used is None or used.prompt is None:
+            continue
+        share = used.cached_share
+        tokens = (used.prompt, used.cached, used.completion)
+        read, cached, written = (_fixed(used.per_episode(total), 0) for total in tokens)
+        rows.append(
+            [
+                group.name,
+                read,
+                cached,
+                "\N{EN DASH}" if share is None else f"{100 * share:.1f} %",
+                written,
+                *(
+                    "\N{EN DASH}" if c is None else f"${c:.4f}"
+                    for c in (used.per_episode(used.cost), used.cost)
+                ),
+            ]
+        )
+        if used.uncounted:
+            notes.append(f"{group.name}: {used.uncounted} of {used.exchanges} exchanges were not counted")
+        if used.cost_note:
+            notes.append(f"cost of {group.name}: {used.cost_note}")
+    return rows, "".join(f" {note[:1].upper()}{note[1:]}." for note in notes)
+
+
 def _shown(group: _Group) -> list[Episode]:
     """The episodes that are drawn one by one: flips first, then mild ones."""
     rank = {"flip": 0, "mild": 1, "ok": 2, "unscored": 3}
@@ -277,7 +317,8 @@ def _sentence(s: AgentSummary) -> str:
     if s.flips:
         text += f"; {s.recovered} recovered"
     if s.invalid_replies or s.invalid_steps:
-        text += f"; {s.invalid_replies} refused replies, {s.invalid_steps} steps without a valid decision"
+        text += f"; {s.invalid_replies} of {s.replies} replies refused, "
+        text += f"{s.invalid_steps} steps without a valid decision"
     return text + "."
 
 
@@ -302,10 +343,16 @@ def _cells(group: _Group) -> list[dict[str, Any]]:
         _cell(s.runaway_index, _fixed(s.runaway_index, 3), index_aside),
         _cell(s.regret, _fixed(s.regret, 0), _between(s.regret_interval, 0)),
         _cell(s.score, _fixed(s.score, 0)),
-        _cell(s.invalid_replies, f"{s.invalid_replies}"),
+        _cell(s.invalid_rate, *_refused(s)),
         _cell(s.invalid_steps, f"{s.invalid_steps}"),
         _cell(seconds if math.isfinite(seconds) else None, _fixed(seconds, 1)),
     ]
+
+
+def _refused(s: AgentSummary) -> tuple[str, str]:
+    if s.invalid_rate is None:
+        return "\N{EN DASH}", ""
+    return f"{100 * s.invalid_rate:.1f} %", f"{s.invalid_replies} of {s.replies}" if s.invalid_replies else ""
 
 
 def _cell(value: float | None, text: str, aside: str = "") -> dict[str, Any]:

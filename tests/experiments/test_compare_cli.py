@@ -112,7 +112,9 @@ def test_lost_steps_are_a_column_of_the_table(tmp_path, capsys, monkeypatch):
     row = re.split(r"\s{2,}", next(line for line in table if "Speech" in line).strip())
     told = dict(zip(headings, row, strict=True))
     # Every second step: three attempts, and then nothing.
-    assert told["invalid replies"] == "18" and told["lost steps"] == "6"
+    assert told["invalid replies"] == "100.0 %" and told["lost steps"] == "6"
+    below = "Invalid replies: share of all replies that were refused (probe_agents:Speechless 18 of 18)."
+    assert below in table
     assert any(line.startswith("Lost steps: no valid reply after the last retry") for line in table)
 
 

@@ -160,7 +160,9 @@ def test_lost_steps_are_a_column_of_their_own(tmp_path, played, maximiser):
     row = re.findall(r'<td data-value="([^"]*)">', text)
     assert len(row) == len(headings)
     told = dict(zip(headings, row, strict=True))
-    assert told["invalid replies"] == "200.0" and told["lost steps"] == "3.0"
+    assert told["invalid replies"] == repr(200 / 397) and told["lost steps"] == "3.0"
+    assert "50.4 % <small>200 of 397</small>" in text
+    assert "Tokens are means" not in text, "nobody counted any"
 
 
 def test_wrong_input_is_named(tmp_path, compared):

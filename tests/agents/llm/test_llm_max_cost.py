@@ -62,9 +62,45 @@ def test_it_stops_keeps_what_is_finished_and_goes_on_with_more(server, here, cap
     assert compare("--workers", "1", "--max-cost", "12.5") == 0
     assert len(server.requests) == 12
     assert paid_so_far(folder, here / "prices.json") == pytest.approx(12)
+    said = capsys.readouterr()
+    spent = "done: this run folder has spent $12.0000 of the allowed $12.5000, at the prices of prices.json"
+    assert spent in said.err
+    used = (
+        f"{AGENT}: tokens per episode: 40 read, 120 from a prefix cache (75.0 %), 16 written; "
+        "$4.0000 per episode, $12.0000 together, at the prices of prices.json."
+    )
+    assert used in said.out.splitlines()
+    page = (here / "run/report.html").read_text(encoding="utf-8")
+    cells = ("40", "120", "75.0 %", "16", "$4.0000", "$12.0000")
+    assert "".join(f"<td>{cell}</td>" for cell in (AGENT, *cells)) in page
     whole = RunFolder(here / "whole")
     run_experiment(experiment(3), whole, workers=1)
     assert folder.trajectories(AGENT) == whole.trajectories(AGENT)
+
+
+def test_a_run_that_is_scored_later_tells_what_it_used(here, capsys):
+    assert compare("--workers", "1") == 0
+    capsys.readouterr()
+    assert main(["score", "run", "--json", "--prices", "prices.json"]) == 0
+    agents = json.loads(capsys.readouterr().out)["agents"]
+    assert agents["base-stock"]["usage"] is None and agents["base-stock"]["invalid_rate"] is None
+    assert agents[AGENT]["invalid_rate"] == 0 and agents[AGENT]["replies"] == 12
+    assert agents[AGENT]["usage"] == {
+        "episodes": 3,
+        "exchanges": 12,
+        "uncounted_exchanges": 0,
+        "prompt_tokens_per_episode": 40,
+        "cached_tokens_per_episode": 120,
+        "cached_share": 0.75,
+        "completion_tokens_per_episode": 16,
+        "cost_per_episode": 4,
+        "cost": 12,
+        "cost_note": "at the prices of prices.json",
+    }
+    assert main(["score", "run"]) == 0
+    assert "16 written; no price is known." in capsys.readouterr().out
+    assert main(["score", "run", "--prices", "nowhere.json"]) == 2
+    assert "`--prices` must be a price file, but nowhere.json does not exist" in capsys.readouterr().err
 
 
 def test_it_is_one_limit_for_all_processes(server, here):
