@@ -129,6 +129,8 @@ def run_all(arguments: argparse.Namespace) -> list[dict[str, Any]]:
                     )
                     folder = arguments.out / env_id / design.replace(" ", "_") / algorithm / f"seed-{seed}"
                     run = TrainingRun(folder, spec, episodes=30)
+                    if arguments.finished and not run.policy_path.exists():
+                        continue
                     result = run.run()
                     row = {
                         "env": env_id,
@@ -279,6 +281,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=500_000)
     parser.add_argument("--episodes", type=int, default=100)
+    parser.add_argument("--finished", action="store_true", help="train nothing, show what is finished")
     parser.add_argument("--figures", type=Path, default=Path("docs/figures"))
     parser.add_argument("--page", type=Path, default=Path("docs/study_reward_design.md"))
     arguments = parser.parse_args()

@@ -94,6 +94,8 @@ def rows_of(name: str, algorithms: list[str], arguments: argparse.Namespace) -> 
         for seed in range(arguments.seeds):
             spec = make_spec(algorithm, env_id, seed=seed, steps=arguments.steps)
             run = TrainingRun(arguments.out / name / algorithm / f"seed-{seed}", spec)
+            if arguments.finished and not run.policy_path.exists():
+                continue
             result = run.run()
             seconds.append(result["cpu_seconds"])
             found.append(evaluate(run.best_path, benchmark, noise))
@@ -101,12 +103,15 @@ def rows_of(name: str, algorithms: list[str], arguments: argparse.Namespace) -> 
             print(
                 f"{name} {algorithm} seed {seed}: {seconds[-1]:.0f} s, mean regret {regret:.1f}", flush=True
             )
+        if not found:
+            continue
         regrets = np.array([one["regret"] for one in found])
         flips, trials = sum(one["flips"] for one in found), regrets.size
         rows.append(
             {
                 "env": env_id,
                 "agent": algorithm,
+                "trainings": len(found),
                 "score": float(np.mean([one["score"] for one in found])),
                 "regret": over_seeds(regrets),
                 "median_regret": float(np.median(regrets)),
@@ -125,9 +130,9 @@ def rows_of(name: str, algorithms: list[str], arguments: argparse.Namespace) -> 
 
 def table(rows: list[dict[str, Any]]) -> str:
     lines = [
-        "| environment | agent | mean score | mean regret [95 %] | median regret | flips [95 %] "
+        "| environment | agent | trainings | mean score | mean regret [95 %] | median regret | flips [95 %] "
         "| Runaway Index | processor s of a training (mean, most) |",
-        "|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     seen = set()
     for row in rows:
@@ -136,17 +141,17 @@ def table(rows: list[dict[str, Any]]) -> str:
             seen.add(env)
             reference, chance = row["reference_score"], row["random_score"]
             lines.append(
-                f"| {env} | {row['reference_policy']} (reference) | {number(reference)} | 0 | 0 | | | |"
+                f"| {env} | {row['reference_policy']} (reference) | | {number(reference)} | 0 | 0 | | | |"
             )
             lines.append(
-                f"| {env} | random 0..10 | {number(chance)} | {number(reference - chance)} | | | | |"
+                f"| {env} | random 0..10 | | {number(chance)} | {number(reference - chance)} | | | | |"
             )
         mean, low, high = row["regret"]
         flips, trials = row["flips"]
         flip_low, flip_high = row["flip_interval"]
         interval = f"[{number(low)}, {number(high)}]"
         lines.append(
-            f"| {env} | {row['agent']} | {number(row['score'])} | {number(mean)} {interval} "
+            f"| {env} | {row['agent']} | {row['trainings']} | {number(row['score'])} | {number(mean)} {interval} "
             f"| {number(row['median_regret'])} | {flips}/{trials} [{flip_low:.3f}, {flip_high:.3f}] "
             f"| {row['runaway_index']:.3f} | {row['cpu_seconds'][0]:.0f}, {row['cpu_seconds'][1]:.0f} |"
         )
@@ -163,6 +168,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--episodes", type=int, default=100)
     parser.add_argument("--steps", type=int, help="environment steps (default: from the settings)")
+    parser.add_argument("--finished", action="store_true", help="train nothing, show what is finished")
     parser.add_argument("--data", type=Path, default=Path("docs/figures/baselines.json"))
     parser.add_argument("--page", type=Path, default=PAGE, help="Markdown file with the two marks")
     arguments = parser.parse_args()
