@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -33,6 +34,14 @@ class AgentSpec:
 
     def __post_init__(self) -> None:
         check_integer("episodes", self.episodes, 1)
+        # Both are written to tables, folder names, records and reports as they are.
+        for argument, text in (("name", self.name), *self.settings.items()):
+            if isinstance(text, str) and re.search(r"://\S*@", text):
+                raise HomeostasisError(
+                    f"`{argument}` of an agent must hold no address with a user or a password, because it is "
+                    "recorded; got one. For a language model, put the address into the environment variable "
+                    "SERVICE_BASE_URL and leave `base_url` out"
+                )
 
 
 @dataclass(frozen=True)

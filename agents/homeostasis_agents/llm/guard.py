@@ -209,7 +209,7 @@ def _hide_in_event(secrets: list[str]) -> None:
 
 
 def _listen(api: Any) -> None:
-    """Hear every answer as it comes, whatever the provider's library makes of it and tries again by itself."""
+    """Hear every answer as it comes, also those after which the provider's library tries again itself."""
     http = getattr(getattr(api, "client", None), "_client", None)
     send = getattr(http, "send", None)
     if http is None or send is None or getattr(http, "_heard", False):

@@ -191,12 +191,20 @@ def test_keys_stay_out_of_errors_logs_and_records(server, caplog):
 
 
 @pytest.mark.parametrize("address", ["http://user:{}@host/v1", "https://{}@host", "https://host/v1?key={}"])
-def test_an_address_with_a_secret_is_refused_before_anything_is_written(address, tmp_path):
+def test_an_address_with_a_secret_is_refused_before_anything_is_written(address):
     secret = "hunter2secret"
     settings = {"argument": "openai-api/loop/m", "base_url": address.format(secret)}
-    with pytest.raises(HomeostasisError, match="`base_url` must hold no user.* LOOP_BASE_URL") as failure:
+    with pytest.raises(HomeostasisError, match=r"`base_url` must hold no user.* LOOP_BASE_URL") as failure:
         make_agent("homeostasis_agents.llm:llm", Task.from_env(make_env()), **settings)
     assert secret not in str(failure.value)
+    for name, given in [
+        ("homeostasis_agents.llm:llm", settings),
+        (f"llm:openai-api/loop/m+base_url:{settings['base_url']}", {}),
+    ]:
+        if "@" in settings["base_url"]:
+            with pytest.raises(HomeostasisError, match="must hold no address with a user") as failure:
+                AgentSpec(name, 1, given)
+            assert secret not in str(failure.value)
 
 
 def test_exceptions_lose_secrets_wherever_they_hold_them():
