@@ -228,12 +228,10 @@ def draw(rows: list[dict[str, Any]], folder: Path) -> list[Path]:
     files = []
     for env in dict.fromkeys(row["env"] for row in rows):
         held = {k: v for k, v in groups(rows).items() if k[0] == env}
-        names = list(dict.fromkeys(k[1] for k in held))
         algorithms = list(dict.fromkeys(k[2] for k in held))
-        figure, axes = plt.subplots(
-            len(algorithms), 2, figsize=(11, 0.6 + 0.33 * len(names) * len(algorithms)), squeeze=False
-        )
+        figure, axes = plt.subplots(len(algorithms), 2, figsize=(11, 0.9 + 0.33 * len(held)), squeeze=False)
         for line, algorithm in enumerate(algorithms):
+            names = [k[1] for k in held if k[2] == algorithm]
             mine = [held[env, name, algorithm] for name in names]
             curves = np.array(
                 [np.mean([[rate for _, rate in m["curve"]] for m in members], axis=0) for members in mine]

@@ -151,7 +151,8 @@ def table(rows: list[dict[str, Any]]) -> str:
         flip_low, flip_high = row["flip_interval"]
         interval = f"[{number(low)}, {number(high)}]"
         lines.append(
-            f"| {env} | {row['agent']} | {row['trainings']} | {number(row['score'])} | {number(mean)} {interval} "
+            f"| {env} | {row['agent']} | {row['trainings']} | {number(row['score'])} "
+            f"| {number(mean)} {interval} "
             f"| {number(row['median_regret'])} | {flips}/{trials} [{flip_low:.3f}, {flip_high:.3f}] "
             f"| {row['runaway_index']:.3f} | {row['cpu_seconds'][0]:.0f}, {row['cpu_seconds'][1]:.0f} |"
         )
