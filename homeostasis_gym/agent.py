@@ -53,6 +53,7 @@ class Attempt:
         cached_tokens: Tokens taken from a prefix cache; -1 when unknown.
         completion_tokens: Tokens written; -1 when unknown.
         seconds: Wall time of the exchange.
+        logprobs: Log-probability of every token written, where they were asked for.
     """
 
     prompt: str
@@ -63,6 +64,10 @@ class Attempt:
     cached_tokens: int = -1
     completion_tokens: int = -1
     seconds: float = 0.0
+    logprobs: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "logprobs", tuple(self.logprobs))  # a list where it was read from a file
 
 
 @dataclass(frozen=True)
@@ -75,10 +80,13 @@ class Decision:
             the step as invalid; it never invents an action silently.
         attempts: Every exchange that led here, the refused ones included; empty for agents that
             do not converse.
+        end: Whether the agent ends the episode: this step is done, and it is the last. An episode that the
+            agent ended before its time is recorded as such and stays unscored.
     """
 
     action: NDArray[Any] | int | None
     attempts: tuple[Attempt, ...] = ()
+    end: bool = False
 
     @property
     def valid(self) -> bool:

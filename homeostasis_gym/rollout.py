@@ -48,7 +48,8 @@ def rollout(
         progress: Called with the number of steps done after each.
 
     Returns:
-        The trajectory. A step without a valid decision holds the executed action of zeros and is marked.
+        The trajectory. A step without a valid decision holds the executed action of zeros and is marked. An
+        episode that the agent ends (`Decision.end`) stops behind that step.
 
     Raises:
         HomeostasisError: The agent decided on something that is no action, or the environment reports
@@ -68,8 +69,8 @@ def rollout(
     forbidden: list[bool] = []
     seconds: list[float] = []
     attempts: list[tuple[Attempt, ...]] = []
-    terminated = truncated = False
-    while not (terminated or truncated) and len(actions) < max_steps:
+    terminated = truncated = ended = False
+    while not (terminated or truncated or ended) and len(actions) < max_steps:
         started = time.perf_counter()
         decision = agent.act(observation, info)
         seconds.append(time.perf_counter() - started)
@@ -88,6 +89,7 @@ def rollout(
         valid.append(decision.valid)
         forbidden.append(bool(step_info.get("invalid_action", False)))
         attempts.append(tuple(decision.attempts))
+        ended = decision.end
         if progress is not None:
             progress(len(actions))
     benchmark = getattr(inner, "benchmark", None)
@@ -116,6 +118,7 @@ def rollout(
         seconds=np.array(seconds),
         attempts=tuple(attempts),
         terminated=bool(terminated),
+        ended_by_agent=ended and not (terminated or truncated),
     )
 
 

@@ -81,6 +81,7 @@ class Trajectory:
         seconds: (T,), float64; how long the agent took to decide, NaN when unknown.
         attempts: One tuple of `Attempt` per step; empty tuples for agents that do not converse.
         terminated: Whether the dynamics ended the episode.
+        ended_by_agent: Whether the agent ended it before its time, see `Decision.end`.
 
     Raises:
         HomeostasisError: The arrays' lengths do not fit together.
@@ -97,6 +98,7 @@ class Trajectory:
     seconds: NDArray[np.float64]
     attempts: tuple[tuple[Attempt, ...], ...] = ()
     terminated: bool = False
+    ended_by_agent: bool = False
 
     def __post_init__(self) -> None:
         steps = len(self.actions)
@@ -126,6 +128,7 @@ class Trajectory:
         return (
             self.header == other.header
             and self.terminated == other.terminated
+            and self.ended_by_agent == other.ended_by_agent
             and all(np.array_equal(getattr(self, a), getattr(other, a), equal_nan=True) for a in arrays)
             and _timeless(self.attempts) == _timeless(other.attempts)
         )
@@ -191,7 +194,8 @@ def write_trajectories(path: Path, trajectories: Sequence[Trajectory]) -> None:
     columns: dict[str, list[Any]] = {name: [] for name in schema.names}
     headers = []
     for t in trajectories:
-        headers.append({**asdict(t.header), "terminated": t.terminated})
+        ends = {"terminated": t.terminated, "ended_by_agent": t.ended_by_agent}
+        headers.append({**asdict(t.header), **ends})
         rows = len(t) + 1
         columns["episode"] += [t.header.episode] * rows
         columns["seat"] += [t.header.seat] * rows
@@ -270,7 +274,7 @@ def _read_file(path: Path) -> list[Trajectory]:
             attempts = tuple(
                 tuple(Attempt(**a) for a in step) for step in lengths.slice(first, last - first).to_pylist()
             )
-        terminated = raw.pop("terminated")
+        terminated, ended = raw.pop("terminated"), raw.pop("ended_by_agent", False)
         trajectories.append(
             Trajectory(
                 header=_header(raw),
@@ -284,6 +288,7 @@ def _read_file(path: Path) -> list[Trajectory]:
                 seconds=scalars["seconds"][first:last].astype(np.float64),
                 attempts=tuple(attempts),
                 terminated=terminated,
+                ended_by_agent=ended,
             )
         )
     return trajectories
@@ -313,6 +318,7 @@ _ARROW_TYPES = {
     "str": lambda pa: pa.string(),
     "int": lambda pa: pa.int64(),
     "float": lambda pa: pa.float64(),
+    "tuple[float, ...]": lambda pa: pa.list_(pa.float64()),
 }
 
 

@@ -36,6 +36,7 @@ def to_plain(trajectory: Trajectory) -> dict[str, Any]:
         **{name: getattr(trajectory, name).tolist() for name in _ARRAYS},
         "attempts": [[asdict(attempt) for attempt in step] for step in trajectory.attempts],
         "terminated": trajectory.terminated,
+        "ended_by_agent": trajectory.ended_by_agent,
     }
 
 
@@ -57,7 +58,11 @@ def from_plain(data: Mapping[str, Any]) -> Trajectory:
         }
         attempts = tuple(tuple(Attempt(**one) for one in step) for step in data["attempts"])
         return Trajectory(
-            header=Header(**header), attempts=attempts, terminated=bool(data["terminated"]), **arrays
+            header=Header(**header),
+            attempts=attempts,
+            terminated=bool(data["terminated"]),
+            ended_by_agent=bool(data.get("ended_by_agent", False)),
+            **arrays,
         )
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, RecordError):

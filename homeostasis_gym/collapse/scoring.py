@@ -40,8 +40,10 @@ class EpisodeScore:
         seat: See `Header`.
         source: See `Header`.
         steps: Length of the episode.
-        score: Sum of all rewards; NaN (null in `to_dict`) where the record holds none.
-        objective_scores: Sum of the rewards of each objective; what belongs to none is ``shared``.
+        score: Sum of all rewards; NaN (null in `to_dict`) where the record holds none, or the agent ended the
+            episode before its time.
+        objective_scores: Sum of the rewards of each objective; what belongs to none is ``shared``. Empty
+            where the agent ended the episode before its time.
         rules: Kind of the rules that were applied, empty where there are none.
         verdict: One word: ``flip``, ``mild`` (a harmful mode, but no flip) or ``ok``.
         modes: Every span of a failure mode, by onset.
@@ -261,7 +263,12 @@ def _groups(trajectories: Sequence[Trajectory]) -> Iterator[tuple[Subject | None
     """Indices of episodes that can be computed together, with their subject or why there is none."""
     members: dict[Any, list[int]] = {}
     keys: dict[int, str] = {}  # headers often share one mapping: describe each mapping once
+    ended = [k for k, t in enumerate(trajectories) if t.ended_by_agent]
+    if ended:
+        yield None, "the agent ended the episode before its time", ended
     for k, t in enumerate(trajectories):
+        if t.ended_by_agent:
+            continue
         data = t.header.benchmark
         key = keys.get(id(data))
         if key is None:
@@ -587,7 +594,8 @@ def _identity(t: Trajectory) -> dict[str, Any]:
         "seat": h.seat,
         "source": h.source,
         "steps": len(t),
-        "score": t.score if t.rewards.shape[1] else math.nan,  # no record of it is not zero
+        # No record of it is not zero, and part of an episode is not the whole.
+        "score": t.score if t.rewards.shape[1] and not t.ended_by_agent else math.nan,
         "replies": t.replies,
         "invalid_replies": t.invalid_replies,
         "invalid_steps": int(len(t) - np.count_nonzero(t.valid)),
@@ -602,7 +610,7 @@ def _unscored(t: Trajectory, settings: ScoreSettings, reason: str) -> EpisodeSco
     names = t.header.reward_names or tuple(f"reward_{j + 1}" for j in range(len(sums)))
     return EpisodeScore(
         **_identity(t),
-        objective_scores=dict(zip(names, sums, strict=False)),
+        objective_scores={} if t.ended_by_agent else dict(zip(names, sums, strict=False)),
         rules="",
         **_NO_FLIP,
         **_NO_INDEX,

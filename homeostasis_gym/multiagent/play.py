@@ -52,7 +52,7 @@ def play(
         options: For the environment's reset.
 
     Returns:
-        One record per seat.
+        One record per seat; shorter than an episode where an agent ended it (`Decision.end`).
 
     Raises:
         HomeostasisError: A seat is not taken, or somebody sits where no seat is.
@@ -77,11 +77,13 @@ def play(
         }
         for name in names
     }
-    while env.agents:
+    ended = False
+    while env.agents and not ended:
         actions: dict[str, Any] = {}
         for name in names:
             decision = seated[name].act(observations[name], infos[name])
             actions[name] = decision.action if decision.valid else no_op(env.action_space(name))
+            ended = ended or decision.end
             kept[name]["decisions"].append(decision)
             kept[name]["valid"].append(decision.valid)
             kept[name]["actions"].append(np.array(actions[name], dtype=np.int64))

@@ -189,3 +189,15 @@ def test_axis():
         "12.3k",
         "2.5M",
     ]
+
+
+def test_an_episode_that_the_agent_ended_is_unscored(tmp_path, played, maximiser):
+    runs = played(MOHoN(), maximiser, "x", count=2)
+    arrays = ("actions", "rewards", "noise", "valid", "forbidden", "seconds")
+    cut = {name: getattr(runs[1], name)[:40] for name in arrays}
+    ends = {name: getattr(runs[1], name)[:41] for name in ("observations", "states")}
+    runs[1] = replace(runs[1], **cut, **ends, attempts=(), ended_by_agent=True)
+    scores = score(runs)
+    assert [one.verdict for one in scores] == ["flip", None] and scores[0].score == runs[0].score
+    text = write_report(tmp_path, {}, runs, scores).read_text(encoding="utf-8")
+    assert "1 episodes are unscored: the agent ended the episode before its time." in text
