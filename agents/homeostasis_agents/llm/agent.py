@@ -48,9 +48,10 @@ class ConversationSettings:
         retries: How often an invalid reply is asked again, with the reason, before the step is
             marked invalid.
         on_invalid: What an invalid step leads to: ``no-op`` (nothing is done, the episode goes on) or
-            ``end`` (nothing is done from there on: the model is not asked again in this episode).
+            ``end`` (the episode ends with this step, and stays unscored).
         max_tokens: Most tokens of one reply.
-        context_tokens: Longest conversation, None for what the client says.
+        context_tokens: Longest conversation, None for what the client says. The instructions, a turn and its
+            reply must fit.
     """
 
     prompt: PromptSpec = field(default_factory=PromptSpec)
@@ -104,6 +105,8 @@ class LanguageModelAgent:
                     f"{client.name} does not{wanted}"
                 )
         self._limit = settings.context_tokens or client.context_tokens
+        if settings.context_tokens is not None:
+            self._check_room(settings.context_tokens)
         self.reset(0)
 
     @property
@@ -157,7 +160,7 @@ class LanguageModelAgent:
             The decision.
         """
         if self._ended:
-            return Decision(None)
+            return Decision(None, end=True)
         if info.get("your_turn") is False:
             # Nothing that this seat says would count: it is not asked, and nothing is paid.
             return Decision(no_op(self.task.action_space))
@@ -171,7 +174,7 @@ class LanguageModelAgent:
         for _ in range(self.settings.retries + 1):
             told = extra[-1].content if extra else said
             reply, first = yield from self._ask(said, extra)
-            reading = self._judge(reply.text, observation)
+            reading = self._judge(reply, observation)
             attempts.append(reply.attempt(f"{first}{told}", reading.error))
             if reading.units is not None:
                 units = np.asarray(reading.units, dtype=np.int64)
@@ -185,9 +188,21 @@ class LanguageModelAgent:
         if units is not None:
             # Refused replies leave no trace in the conversation: a model copies what it finds there.
             self._history.append(Turn(said, reply.text))
-        return Decision(None if units is None else self.task.action(units), tuple(attempts))
+        if units is None:
+            return Decision(None, tuple(attempts), end=self._ended)
+        return Decision(self.task.action(units), tuple(attempts))
 
     # Parts of a step.
+
+    def _check_room(self, limit: int) -> None:
+        """Raise HomeostasisError unless the instructions, one turn and its reply fit into the context."""
+        turn = Message("user", self.prompts.observation(np.zeros(self.prompts.components)))
+        least = _most_tokens([*self.prompts.opening(), turn]) + self.settings.max_tokens
+        if least > limit:
+            raise HomeostasisError(
+                f"`context_tokens` must have room for the instructions, a turn and its reply, which may take "
+                f"{least} tokens (two bytes a token, and `max_tokens`), got {limit}"
+            )
 
     def _ask(
         self, said: str, extra: list[Message]
@@ -235,20 +250,18 @@ class LanguageModelAgent:
 
     def _size(self, messages: list[Message]) -> int:
         """Upper bound of the conversation's tokens: what was counted last, and a token per new byte."""
-        characters = sum(len(m.content.encode()) + 8 for m in messages)
+        characters = _characters(messages)
         if self._tokens and characters >= self._characters:
             return self._tokens + characters - self._characters
-        # Nothing counted for this conversation yet: text of words and numbers has at least two bytes
-        # a token, roles and separators included.
-        return characters // 2
+        return _most_tokens(messages)  # nothing counted for this conversation yet
 
     def _remember_size(self, messages: list[Message], reply: Reply) -> None:
         if reply.usage.prompt >= 0:
             self._tokens = reply.usage.prompt
-            self._characters = sum(len(m.content.encode()) + 8 for m in messages)
+            self._characters = _characters(messages)
 
-    def _judge(self, reply: str, observation: Any) -> Reading:
-        reading = self.parser.parse(reply)
+    def _judge(self, reply: Reply, observation: Any) -> Reading:
+        reading = self.parser.parse(reply.text, cut_off=reply.cut_off)
         benchmark = self.task.benchmark
         if reading.units is None or benchmark is None:
             return reading
@@ -278,8 +291,8 @@ class LanguageModelAgent:
         turns = self._history.due_for_summary()
         if not turns:
             return
-        lines = [f"{turn.observation} -> {turn.reply}" for turn in turns]
-        said = self.prompts.summary_request(lines, self._history.summary)
+        told = [(turn.observation, turn.reply) for turn in turns]
+        said = self.prompts.summary_request(told, self._history.summary)
         request = self._request([Message("system", self.prompts.system), Message("user", said)], free=True)
         answer = yield request
         if isinstance(answer, ContextFullError):
@@ -289,6 +302,15 @@ class LanguageModelAgent:
         attempts.append(answer.attempt(f"[summary] {said}", ""))
         self._history.summarise(text, len(turns))
         self._tokens = 0
+
+
+def _characters(messages: list[Message]) -> int:
+    return sum(len(m.content.encode()) + 8 for m in messages)
+
+
+def _most_tokens(messages: list[Message]) -> int:
+    """Text of words and numbers has at least two bytes a token, roles and separators included."""
+    return _characters(messages) // 2
 
 
 _MOST_LISTED = 50

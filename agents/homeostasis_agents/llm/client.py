@@ -129,6 +129,11 @@ class Reply:
             text = text[:_LONGEST_STORED_REPLY]
         object.__setattr__(self, "text", text)
 
+    @property
+    def cut_off(self) -> bool:
+        """Whether the limit on its tokens ended it, in llama.cpp's word or in Inspect's."""
+        return self.finish_reason.startswith(("length", "max_tokens"))
+
     def attempt(self, prompt: str, error: str) -> Attempt:
         """This exchange as the record keeps it."""
         return Attempt(
@@ -140,7 +145,14 @@ class Reply:
             cached_tokens=self.usage.cached,
             completion_tokens=self.usage.completion,
             seconds=self.seconds,
+            logprobs=self.logprobs,
         )
+
+    @classmethod
+    def recorded(cls, attempt: Attempt) -> Reply:
+        """The reply of a recorded exchange."""
+        usage = Usage(attempt.prompt_tokens, attempt.cached_tokens, attempt.completion_tokens)
+        return cls(attempt.reply, attempt.finish_reason, usage, attempt.logprobs, attempt.seconds)
 
 
 @runtime_checkable
@@ -212,19 +224,50 @@ class ScriptedClient:
 class RecordedClient(ScriptedClient):
     """Gives stored replies again, in their order, with the tokens and times that were recorded.
 
+    What the model is told must be what it was told then; an exchange that holds no prompt is not compared.
+
     Args:
         attempts: Exchanges of one episode, in their order.
         name: Name of the model that once gave them.
+        constraints: See `Client`; replies that were forced into a form were recorded in that form.
     """
 
-    def __init__(self, attempts: Sequence[Attempt], *, name: str = "recorded") -> None:
-        replies = [
-            Reply(
-                a.reply,
-                a.finish_reason,
-                Usage(a.prompt_tokens, a.cached_tokens, a.completion_tokens),
-                seconds=a.seconds,
-            )
-            for a in attempts
-        ]
-        super().__init__(replies, name=name)
+    def __init__(
+        self,
+        attempts: Sequence[Attempt],
+        *,
+        name: str = "recorded",
+        constraints: frozenset[str] = frozenset({"grammar", "schema"}),
+    ) -> None:
+        super().__init__([Reply.recorded(a) for a in attempts], name=name, constraints=constraints)
+        self._prompts = [a.prompt for a in attempts]
+
+    def complete(self, request: Request) -> Reply:
+        """Give the next reply.
+
+        Raises:
+            ClientError: The record holds no more, or the model is told something else than it was then.
+        """
+        index = len(self.requests)
+        if index < len(self._prompts) and self._prompts[index]:
+            _compare(index, self._prompts[index], request.messages)
+        return super().complete(request)
+
+
+def _compare(index: int, recorded: str, messages: Sequence[Message]) -> None:
+    """Raise ClientError unless a request says what the record says that it said."""
+    told = messages[-1].content
+    opening = "".join(f"[{m.role}] {m.content}\n" for m in messages[:-1])
+    if recorded in (told, opening + told, f"[summary] {told}"):
+        return
+    if recorded.startswith("[system] "):
+        told = opening + told
+    same = next(
+        (i for i, (a, b) in enumerate(zip(recorded, told, strict=False)) if a != b),
+        min(len(recorded), len(told)),
+    )
+    begin = max(0, same - 20)
+    raise ClientError(
+        f"request {index + 1} must say what the record holds, but differs at character {same + 1}: "
+        f"{recorded[begin : same + 20]!r} was recorded, got {told[begin : same + 20]!r}"
+    )

@@ -15,7 +15,7 @@ from homeostasis_agents.llm.checks import check_choice
 from homeostasis_agents.llm.client import Message
 from homeostasis_gym.core.benchmark import check_integer
 
-__all__ = ["KINDS", "History", "HistoryKind", "HistoryPolicy", "Turn"]
+__all__ = ["HIDDEN", "KINDS", "RECALL", "History", "HistoryKind", "HistoryPolicy", "Turn"]
 
 HistoryKind: TypeAlias = Literal["full", "window", "blind", "summary"]
 
@@ -62,8 +62,11 @@ class Turn:
     reply: str
 
 
-_HIDDEN = "..."
-"""Stands for a hidden observation or reply, so that the roles keep alternating."""
+HIDDEN = "..."
+"""Stands for a hidden observation or reply, so that the roles keep alternating; the model reads it."""
+
+RECALL = "What happened before, in your own words?"
+"""Stands before the model's own summary."""
 
 
 class History:
@@ -96,7 +99,7 @@ class History:
         found: list[Message] = []
         if self.summary:
             found += [
-                Message("user", "What happened before, in your own words?"),
+                Message("user", RECALL),
                 Message("assistant", self.summary),
             ]
         count = len(self._turns)
@@ -105,8 +108,8 @@ class History:
         for i, turn in enumerate(self._turns):
             if i < first_action and i < first_observation:
                 continue
-            found.append(Message("user", turn.observation if i >= first_observation else _HIDDEN))
-            found.append(Message("assistant", turn.reply if i >= first_action else _HIDDEN))
+            found.append(Message("user", turn.observation if i >= first_observation else HIDDEN))
+            found.append(Message("assistant", turn.reply if i >= first_action else HIDDEN))
         return found
 
     def due_for_summary(self) -> Sequence[Turn]:

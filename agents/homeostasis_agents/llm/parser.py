@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from homeostasis_agents.llm.checks import check_choice
 from homeostasis_agents.llm.client import Constraint
 
-__all__ = ["FORMATS", "PARSINGS", "AnswerFormat", "Parsing", "Reading", "ReplyParser"]
+__all__ = ["FORMATS", "PARSINGS", "REFUSALS", "AnswerFormat", "Parsing", "Reading", "ReplyParser"]
 
 AnswerFormat: TypeAlias = Literal["list", "labelled", "json"]
 Parsing: TypeAlias = Literal["strict", "lenient"]
@@ -28,11 +28,26 @@ Parsing: TypeAlias = Literal["strict", "lenient"]
 FORMATS: tuple[str, ...] = ("list", "labelled", "json")
 PARSINGS: tuple[str, ...] = ("strict", "lenient")
 
+REFUSALS: Mapping[str, str] = {
+    "empty": "the reply is empty",
+    "long": "the reply has {count} characters, more than {most}",
+    "cut": "the reply was cut off at its last number, which may have had more digits; give a shorter one",
+    "ambiguous": "{text} may be one number or two; put a space behind each comma",
+    "form": "the reply must be {form} and nothing else",
+    "odd": "{text!r} is not a whole number of 0 or more",
+    "count": "the reply holds {count} numbers, not {wanted}",
+    "limit": "a number must be at most {limit}, got {text}",
+}
+"""Why a reply is refused, in the words that the model is told; hashed into the prompt's fingerprint."""
+
 _MOST_CHARACTERS = 4000
 """A longer reply is refused unread: no answer needs it, and patterns stay fast."""
 
 _TOKEN = re.compile(r"""[^\s,;:=()\[\]{}"']*\d[^\s,;:=()\[\]{}"']*""")
 """Whatever has a digit in it, with all that touches it (signs, points, letters)."""
+
+_UNFINISHED = re.compile(r"[0-9][.,]?\Z")
+"""A number that touches the end: behind it, more of the same number may have been cut off."""
 
 _WHOLE = re.compile(r"0|[1-9][0-9]*")
 
@@ -91,22 +106,29 @@ class ReplyParser:
             for name, pattern in patterns.items()
         }
 
-    def parse(self, reply: str) -> Reading:
-        """Read a reply under the declared rule; a lenient reading is refused where strict was declared."""
-        reading = self.read(reply)
+    def parse(self, reply: str, *, cut_off: bool = False) -> Reading:
+        """Read a reply under the declared rule; a lenient reading is refused where strict was declared.
+
+        Args:
+            reply: The text.
+            cut_off: Whether the token limit ended it.
+        """
+        reading = self.read(reply, cut_off=cut_off)
         if reading.how == "lenient" and self.parsing == "strict":
-            return Reading(None, f"the reply must be {self.describe()} and nothing else")
+            return _refused("form", form=self.describe())
         return reading
 
-    def read(self, reply: str) -> Reading:
-        """Read a reply under both rules and say which one it passes."""
+    def read(self, reply: str, *, cut_off: bool = False) -> Reading:
+        """Read a reply under both rules and say which one it passes; see `parse`."""
         if not reply.strip():
-            return Reading(None, "the reply is empty")
+            return _refused("empty")
         if len(reply) > _MOST_CHARACTERS:
-            return Reading(None, f"the reply has {len(reply)} characters, more than {_MOST_CHARACTERS}")
+            return _refused("long", count=len(reply), most=_MOST_CHARACTERS)
+        if cut_off and _UNFINISHED.search(reply):
+            return _refused("cut")
         ambiguous = _AMBIGUOUS.search(reply)
         if ambiguous is not None:
-            return Reading(None, f"{ambiguous[0]} may be one number or two; put a space behind each comma")
+            return _refused("ambiguous", text=ambiguous[0])
         strict = self._match(self.answer, reply)
         if strict is not None:
             return self._checked(strict, "strict")
@@ -192,18 +214,22 @@ class ReplyParser:
         tokens = [token.strip("*_`").rstrip(".!?") for token in _TOKEN.findall(reply)]
         odd = next((token for token in tokens if not _WHOLE.fullmatch(token)), None)
         if odd is not None:
-            return Reading(None, f"{odd[:20]!r} is not a whole number of 0 or more")
+            return _refused("odd", text=odd[:20])
         wanted = len(self.labels)
         if len(tokens) != wanted:
-            return Reading(None, f"the reply holds {len(tokens)} numbers, not {wanted}")
+            return _refused("count", count=len(tokens), wanted=wanted)
         return self._checked(tuple(tokens), "lenient")
 
     def _checked(self, digits: Sequence[str], how: str) -> Reading:
         for text in digits:
             # Length before value: a number of a million digits is never converted.
             if len(text) > self._digits or int(text) > self.limit:
-                return Reading(None, f"a number must be at most {self.limit}, got {text[:20]}")
+                return _refused("limit", limit=self.limit, text=text[:20])
         return Reading(tuple(int(text) for text in digits), how=how)
+
+
+def _refused(why: str, **facts: Any) -> Reading:
+    return Reading(None, REFUSALS[why].format(**facts))
 
 
 class _Digits(str):

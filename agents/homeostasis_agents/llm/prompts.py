@@ -1,4 +1,4 @@
-"""Every word that a model is told, in one place, as data.
+"""Every word that a model is told, as data; the reasons of a refusal alone stand in `parser.REFUSALS`.
 
 `WORDINGS` holds a `Wording` per benchmark, keyed by the benchmark's name; what an experiment varies is a
 `PromptSpec`. Change a word and `VERSION` goes up. `PromptBuilder.fingerprint` hashes whatever reaches the
@@ -23,14 +23,15 @@ from numpy.typing import NDArray
 
 from homeostasis_agents.llm.checks import check_choice, check_flag, check_text
 from homeostasis_agents.llm.client import Message
-from homeostasis_agents.llm.parser import FORMATS, AnswerFormat, ReplyParser
+from homeostasis_agents.llm.history import HIDDEN, RECALL
+from homeostasis_agents.llm.parser import FORMATS, REFUSALS, AnswerFormat, ReplyParser
 from homeostasis_gym.agent import Task
 from homeostasis_gym.core.benchmark import Benchmark
 from homeostasis_gym.errors import HomeostasisError
 
 __all__ = ["GENERIC", "VERSION", "WORDINGS", "PromptBuilder", "PromptSpec", "Wording"]
 
-VERSION = "1"
+VERSION = "2"
 
 
 @dataclass(frozen=True)
@@ -180,6 +181,10 @@ class PromptBuilder:
         task: What is to be played.
         spec: What an experiment varies.
         parser: Tells the format of answers.
+
+    Attributes:
+        components: Length of the observations.
+        system: The instructions.
     """
 
     def __init__(self, task: Task, spec: PromptSpec, parser: ReplyParser) -> None:
@@ -196,7 +201,7 @@ class PromptBuilder:
         kinds = self.wording.show
         self._shown = [i for i, name in enumerate(names) if not kinds or name.split("_")[0] in kinds]
         self._state_labels = tuple(_label_of(names[i], shown)[1] for i in self._shown)
-        self._components = len(names)
+        self.components = len(names)
         self._rewards = self._reward_names(shown)
         self.system = self._system()
 
@@ -208,8 +213,11 @@ class PromptBuilder:
             "opening": [asdict(message) for message in self.opening()],
             "state": [self.wording.state, self._state_labels, self._rewards, self.spec.rewards],
             "feedback": self.feedback("..."),
+            "refusals": dict(REFUSALS),
+            "forbidden": self._forbidden(),
             "nothing": self.nothing_done(),
-            "summary": self.summary_request(["..."], "..."),
+            "summary": self.summary_request([("...", "...")], "..."),
+            "history": [HIDDEN, RECALL],
         }
         text = json.dumps(told, sort_keys=True, ensure_ascii=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -238,10 +246,8 @@ class PromptBuilder:
         values = np.atleast_1d(np.asarray(observation, dtype=np.float64)).ravel()
         earned = self._earned(last_reward)
         parts = []
-        if len(values) != self._components:
-            raise HomeostasisError(
-                f"`observation` must have {self._components} components, got {len(values)}"
-            )
+        if len(values) != self.components:
+            raise HomeostasisError(f"`observation` must have {self.components} components, got {len(values)}")
         for label, i in zip(self._state_labels, self._shown, strict=True):
             shown = self._agent(values[i]) if label == "turn" else number(values[i])
             text = self.wording.state.format(label=label, value=shown)
@@ -260,15 +266,29 @@ class PromptBuilder:
         """What the model is told after a step without a valid reply."""
         return "(Last turn: no valid reply, nothing was done.)"
 
-    def summary_request(self, turns: Sequence[str], before: str) -> str:
-        """What the model is asked in order to shorten the history."""
+    def summary_request(self, turns: Sequence[tuple[str, str]], before: str) -> str:
+        """What the model is asked in order to shorten the history.
+
+        Args:
+            turns: What it was told and what it answered.
+            before: Its summary of what was before them.
+        """
         earlier = f"Your notes so far: {before}\n" if before else ""
+        lines = [f"{told} -> {reply}" for told, reply in turns]
         return (
-            f"{earlier}Turns since:\n" + "\n".join(turns) + "\nSum up in at most three short sentences "
+            f"{earlier}Turns since:\n" + "\n".join(lines) + "\nSum up in at most three short sentences "
             "what happened and what works, for yourself to go on from."
         )
 
     # Parts.
+
+    def _forbidden(self) -> str:
+        """What is said of an action against the rules, by an example: most of everything at the start."""
+        benchmark = self.task.benchmark
+        if not isinstance(benchmark, Benchmark):
+            return ""
+        seen = np.asarray(benchmark.observe(_start(benchmark)[:, np.newaxis])).ravel()
+        return benchmark.why_forbidden(seen, np.full(benchmark.objectives, self.parser.limit, np.int64))
 
     def _agent(self, place: float) -> str:
         """Name of an agent of the value graph by its number; nobody is -1."""
@@ -366,7 +386,7 @@ class PromptBuilder:
         count = len(self.parser.labels)
         if not isinstance(benchmark, Benchmark):
             # Nothing is known of what would be good; the turn shows the format alone.
-            return [0.0] * self._components, [min(1, self.parser.limit)] * count
+            return [0.0] * self.components, [min(1, self.parser.limit)] * count
         state = np.asarray(benchmark.observe(_start(benchmark)[:, np.newaxis])).ravel().copy()
         for i in range(min(count, len(state))):
             state[i] += pattern[i % len(pattern)]

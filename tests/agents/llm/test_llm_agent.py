@@ -12,13 +12,16 @@ from homeostasis_agents.llm import (
     Reply,
     ScriptedClient,
     Usage,
+    parser,
 )
 from homeostasis_agents.llm.factories import conversation_settings, named_settings
 
 import homeostasis_gym  # noqa: F401 (registers the environments)
 from homeostasis_gym.agent import Agent, Task
+from homeostasis_gym.collapse import score, summarize
 from homeostasis_gym.errors import HomeostasisError
 from homeostasis_gym.rollout import rollout
+from homeostasis_gym.trajectory import read_trajectories, write_trajectories
 
 
 def make(**kwargs):
@@ -59,10 +62,38 @@ def test_the_model_is_asked_again_a_bounded_number_of_times_and_the_step_is_mark
 def test_an_episode_can_be_declared_over_after_an_invalid_step():
     agent = talker(lambda request: "no", retries=0, on_invalid="end")
     record = rollout(make(), agent, seed=1, max_steps=5)
-    assert len(agent.client.requests) == 1 and not record.valid.any()
-    agent.reset(2)
+    assert len(agent.client.requests) == 1 and record.valid.tolist() == [False]
+    assert record.ended_by_agent and not record.terminated and record.invalid_replies == 1
+    (result,) = score([record])
+    assert result.flip is result.regret is result.runaway_index is None and np.isnan(result.score)
+    assert result.reason == "the agent ended the episode before its time" and not result.objective_scores
+    assert summarize([result]).unscored == 1
+    whole = rollout(make(episode_length=1), agent, seed=1)
+    assert not whole.ended_by_agent, "the last step ends every episode"
+    agent = talker(lambda request: "no", retries=0, on_invalid="end")
     rollout(make(), agent, seed=2, max_steps=1)
-    assert len(agent.client.requests) == 2
+    assert len(agent.client.requests) == 1
+
+
+def test_a_number_at_which_a_reply_was_cut_off_is_no_number():
+    replies = [Reply("12, 1", "length"), Reply("12, 1\n", "length")]
+    record = rollout(make(), talker(replies), seed=1, max_steps=1)
+    assert record.actions.tolist() == [[12, 1]]
+    assert "was cut off at its last number" in record.attempts[0][0].error
+
+
+def test_a_context_without_room_for_one_turn_is_refused():
+    message = r"`context_tokens` must have room .* may take \d+ tokens \(.*\), got 48"
+    with pytest.raises(HomeostasisError, match=message):
+        talker([], context_tokens=48)
+
+
+def test_log_probabilities_are_kept_in_the_record(tmp_path):
+    agent = talker([Reply("1, 2", logprobs=(-0.5, -0.25)), "3, 4"])
+    record = rollout(make(), agent, seed=1, max_steps=2)
+    assert [step[0].logprobs for step in record.attempts] == [(-0.5, -0.25), ()]
+    write_trajectories(tmp_path / "x.parquet", [record])
+    assert read_trajectories(tmp_path / "x.parquet") == [record]
 
 
 def test_history_only_grows_at_its_end_so_that_a_prefix_cache_holds():
@@ -154,7 +185,7 @@ def test_a_forbidden_choice_is_asked_again_before_the_step():
     assert decision.attempts[0].prompt.endswith("A 1 (1), B 2 (0); total -2.5")
 
 
-def test_the_prompt_is_hashed_and_its_variants_differ():
+def test_the_prompt_is_hashed_and_its_variants_differ(monkeypatch):
     prints = {
         talker([], **settings).record["prompt_fingerprint"]
         for settings in (
@@ -168,6 +199,9 @@ def test_the_prompt_is_hashed_and_its_variants_differ():
         )
     }
     assert len(prints) == 7
+    before = talker([]).record["prompt_fingerprint"]
+    monkeypatch.setitem(parser.REFUSALS, "empty", "say something")
+    assert talker([]).record["prompt_fingerprint"] != before, "reasons of a refusal reach the model, too"
     assert talker([]).record["prompt_fingerprint"] == talker([]).record["prompt_fingerprint"]
     told = talker(["1, 2"] * 3, rewards=False)
     rollout(make(), told, seed=1, max_steps=3)

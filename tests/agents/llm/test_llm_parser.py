@@ -104,3 +104,12 @@ def test_unknown_formats_are_refused():
         ReplyParser(("A",), 9, "xml")
     with pytest.raises(HomeostasisError, match="`parsing` must be one of strict, lenient, got 'loose'"):
         ReplyParser(("A",), 9, parsing="loose")
+
+
+@pytest.mark.parametrize("reply", ["12, 1", "12, 1.", "3, 4\n12, 1", "A=1, B=2"])
+def test_a_number_that_touches_a_cut_is_refused(reply):
+    """The next digit may be missing."""
+    parser = ReplyParser(("A", "B"), 99, "list", "lenient")
+    assert parser.parse(reply).units is not None
+    assert "was cut off at its last number" in parser.parse(reply, cut_off=True).error
+    assert parser.parse(f"{reply}\n", cut_off=True).units is not None
