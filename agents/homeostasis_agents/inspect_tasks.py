@@ -7,14 +7,18 @@ does and gives equal numbers on equal replies. The whole record stands in the sa
 
 Options (``-T NAME=VALUE``): ``episodes``, ``seed`` (of the first episode), ``steps``, every setting of the
 agent (see `homeostasis_agents.llm.factories.conversation_settings`), ``temperature``, ``backend``,
-``prices``, ``max_cost``, ``attempt_timeout``, ``give_up_after``, ``request_retries``, and ``env_NAME`` for
-arguments of the environment. Inspect's response cache is never used: it would make one episode out of many.
+``connections``, ``logprobs``, ``prices``, ``max_cost``, ``attempt_timeout``, ``give_up_after``,
+``request_retries``, and ``env_NAME`` for arguments of the environment. Defaults are those of
+``compare --agents llm:MODEL``. The server's address is Inspect's own option, ``--model-base-url``. Inspect's
+response cache is never used: it would make one episode out of many.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -22,33 +26,38 @@ import anyio.from_thread
 import anyio.to_thread
 from inspect_ai import Task as InspectTask
 from inspect_ai import task
+from inspect_ai._util.error import PrerequisiteError
 from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import (
     ChatMessage,
     ChatMessageAssistant,
     ChatMessageSystem,
     ChatMessageUser,
+    Model,
     ModelOutput,
     get_model,
 )
 from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, metric, scorer
 from inspect_ai.solver import Generate, Solver, TaskState, solver
+from inspect_ai.util import display_type
 
 from homeostasis_agents.inspect_logs import from_plain, to_plain
 from homeostasis_agents.llm.agent import LanguageModelAgent
-from homeostasis_agents.llm.client import ClientError
+from homeostasis_agents.llm.client import ClientError, ScriptedClient
 from homeostasis_agents.llm.factories import hosted_settings
-from homeostasis_agents.llm.hosted import InspectClient
+from homeostasis_agents.llm.hosted import BACKENDS, InspectClient
 from homeostasis_agents.llm.inspect_provider import SmolLM2
 from homeostasis_agents.llm.metering import Meter, MeteredClient, estimate, say
+from homeostasis_agents.llm.scrubbing import check_address
 from homeostasis_gym.agent import Task
 from homeostasis_gym.collapse import score
+from homeostasis_gym.core.benchmark import check_integer
 from homeostasis_gym.errors import HomeostasisError
 from homeostasis_gym.experiments.spec import make_env
 from homeostasis_gym.rollout import rollout
 from homeostasis_gym.trajectory import Trajectory
 
-__all__ = ["ENVIRONMENTS", "TASKS", "SmolLM2", "mean_known", "outcome", "play_episode"]
+__all__ = ["ENVIRONMENTS", "TASKS", "SmolLM2", "TaskError", "mean_known", "outcome", "play_episode"]
 
 ENVIRONMENTS: Mapping[str, str] = {
     "mohon": "Homeostasis-MOHoN-v0",
@@ -62,6 +71,24 @@ ENVIRONMENTS: Mapping[str, str] = {
 """Environment of every task."""
 
 _MOST_EPISODES_AT_ONCE = 1000
+
+
+class TaskError(HomeostasisError, PrerequisiteError):
+    """What a user can cause, as Inspect tells it: in one line and without traceback."""
+
+    def __init__(self, message: str) -> None:
+        PrerequisiteError.__init__(self, message)
+        self.args = (message,)
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except HomeostasisError as error:
+        if display_type() == "none":  # Inspect would say nothing at all
+            say(f"error: {error}")
+        raise TaskError(str(error)) from None
 
 
 @metric
@@ -93,7 +120,8 @@ def outcome() -> Scorer:
             )
         trajectory = from_plain(state.metadata["trajectory"])
         result = score([trajectory])[0]
-        replies = sum(len(step) for step in trajectory.attempts)
+        # What the model wrote for itself, a summary of earlier turns, cannot be refused.
+        replies = sum(not a.prompt.startswith("[summary] ") for step in trajectory.attempts for a in step)
         values = {
             "flip": result.flip,
             "onset": result.onset,
@@ -118,15 +146,32 @@ def outcome() -> Scorer:
 
 
 @solver
-def play_episode(env_id: str, env_kwargs: Mapping[str, Any], settings: Mapping[str, Any]) -> Solver:
+def play_episode(
+    env_id: str, env_kwargs: Mapping[str, Any], settings: Mapping[str, Any], episodes: int = 1
+) -> Solver:
     """Play one episode with the model under evaluation.
 
     Args:
         env_id: Gymnasium id.
         env_kwargs: Arguments for the environment.
         settings: The agent's settings.
+        episodes: How many episodes the task has, for the estimate.
     """
+    if "base_url" in settings:
+        raise TaskError("`base_url` must be given to Inspect, as --model-base-url ADDRESS, got it with -T")
     talk, options, price, max_cost = hosted_settings("the task", settings)
+    if options.get("backend", "") not in BACKENDS:
+        raise TaskError(f"`backend` must be '' or 'llama.cpp', got {options['backend']!r}")
+    model = _active_model()
+    if model is not None:
+        price(str(model))
+    # Whatever cannot be played is told before the first request.
+    with contextlib.closing(make_env(env_id, env_kwargs)) as env:
+        seat = Task.from_env(env)
+        opening = LanguageModelAgent(
+            seat, ScriptedClient(()), replace(talk, constrained=False)
+        ).prompts.opening()
+        steps = getattr(seat.benchmark, "episode_length", 100)
     # One budget for all samples of the task.
     meter = Meter(None, None)
     told = threading.Event()
@@ -153,15 +198,18 @@ def play_episode(env_id: str, env_kwargs: Mapping[str, Any], settings: Mapping[s
         def episode() -> Trajectory:
             env = make_env(env_id, env_kwargs)
             seat = Task.from_env(env)
-            client = MeteredClient(InspectClient(model, run=run, **options), meter)
+            if "temperature" not in options and model.config.temperature is None:
+                asked = {**options, "temperature": 0.0}  # as compare does, unless Inspect was told otherwise
+            else:
+                asked = options
+            client = MeteredClient(InspectClient(model, run=run, **asked), meter)
             agent = LanguageModelAgent(seat, client, talk)
 
             def tell() -> None:
                 if not told.is_set():
                     told.set()
-                    opening = "".join(m.content for m in agent.prompts.opening())
-                    steps = getattr(seat.benchmark, "episode_length", 100)
-                    say(f"{model}: {estimate(talk, opening, steps, meter.price)}")
+                    text = "".join(m.content for m in opening)
+                    say(f"{model}: {estimate(talk, text, steps, meter.price, episodes=episodes)}")
 
             client.before_first = tell
             return rollout(
@@ -203,35 +251,49 @@ def conversation(trajectory: Trajectory) -> list[ChatMessage]:
     return messages
 
 
+def _build(name: str, episodes: int, seed: int, steps: int, settings: dict[str, Any]) -> InspectTask:
+    check_integer("episodes", episodes, 1)
+    check_integer("seed", seed, 0)
+    check_integer("steps", steps, 1)
+    model = _active_model()
+    if model is not None and model.explicit_base_url is not None:
+        # Inspect writes it to the head of its log.
+        check_address("--model-base-url", model.explicit_base_url, str(model))
+    env_kwargs = {"max_consumption": None, "episode_length": steps}
+    env_kwargs |= {
+        option.removeprefix("env_"): settings.pop(option)
+        for option in list(settings)
+        if option.startswith("env_")
+    }
+    samples = [
+        Sample(
+            input=f"{ENVIRONMENTS[name]}, {steps} steps, noise of seed {seed + k}",
+            id=f"seed-{seed + k}",
+            metadata={"seed": seed + k, "episode": k},
+        )
+        for k in range(episodes)
+    ]
+    return InspectTask(
+        dataset=MemoryDataset(samples, name=name),
+        solver=play_episode(ENVIRONMENTS[name], env_kwargs, settings, episodes),
+        scorer=outcome(),
+        metadata={"env_id": ENVIRONMENTS[name]},
+        version=1,
+    )
+
+
+def _active_model() -> Model | None:
+    """The model under evaluation; none where a task is only listed or built by hand."""
+    try:
+        return get_model()
+    except Exception:  # as providers like
+        return None
+
+
 def _benchmark_task(name: str) -> Callable[..., InspectTask]:
     def build(episodes: int = 10, seed: int = 1, steps: int = 100, **settings: Any) -> InspectTask:
-        for option, value, least in (("episodes", episodes, 1), ("seed", seed, 0), ("steps", steps, 1)):
-            if not isinstance(value, int) or value < least:
-                raise HomeostasisError(
-                    f"`{option}` must be a whole number of at least {least}, got {value!r}"
-                )
-        env_kwargs = {"max_consumption": None, "episode_length": steps}
-        env_kwargs |= {
-            option.removeprefix("env_"): settings.pop(option)
-            for option in list(settings)
-            if option.startswith("env_")
-        }
-        make_env(ENVIRONMENTS[name], env_kwargs).close()
-        samples = [
-            Sample(
-                input=f"{ENVIRONMENTS[name]}, {steps} steps, noise of seed {seed + k}",
-                id=f"seed-{seed + k}",
-                metadata={"seed": seed + k, "episode": k},
-            )
-            for k in range(episodes)
-        ]
-        return InspectTask(
-            dataset=MemoryDataset(samples, name=name),
-            solver=play_episode(ENVIRONMENTS[name], env_kwargs, settings),
-            scorer=outcome(),
-            metadata={"env_id": ENVIRONMENTS[name]},
-            version=1,
-        )
+        with _told():
+            return _build(name, episodes, seed, steps, settings)
 
     build.__name__ = build.__qualname__ = name
     build.__doc__ = f"{ENVIRONMENTS[name]}, one sample per seed; see this module for the options."

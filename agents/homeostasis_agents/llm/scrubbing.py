@@ -106,7 +106,7 @@ def check_address(name: str, address: Any, model: str = "") -> None:
         )
     if any(sign in address for sign in "@?#"):
         raise HomeostasisError(
-            f"`{name}` must hold no user, password or query, because it is recorded; got one with such a part. "
+            f"`{name}` must hold no user, password or query, because it is recorded; got one with one. "
             f"Put such an address into the environment variable {_variable(model, 'BASE_URL')}, and the key "
             f"into {_variable(model, 'API_KEY')}"
         )

@@ -17,6 +17,7 @@ pytest.importorskip("inspect_ai", reason="needs the extra llm")
 pytest.importorskip("openai", reason="needs the extra llm")
 
 from homeostasis_agents.inspect_logs import from_plain, main, read_log, to_plain, write_run
+from homeostasis_agents.inspect_tasks import TaskError
 from homeostasis_agents.llm import LanguageModelAgent, RecordedClient, ScriptedClient, embedded, smollm2
 from homeostasis_agents.llm.factories import conversation_settings, llm
 from inspect_ai import eval as inspect_eval
@@ -119,11 +120,12 @@ def test_a_record_survives_the_log_to_the_last_bit():
         from_plain({"form": 9})
 
 
-@pytest.mark.parametrize("name", ["single", "mobuo", "mobuon", "sustainability", "sleepwake"])
+@pytest.mark.parametrize("name", ["single", "mobuo", "mobuon", "sustainability", "sleepwake", "value_graph"])
 def test_every_benchmark_is_a_task(tmp_path, name):
     def one(said, tools, tool_choice, config):
         words = said[0].text.split()
-        output = ModelOutput.from_content("mockllm/model", "1" if "one" in words else "1, 1")
+        count = 1 if "one" in words else 3 if "3" in words else 2
+        output = ModelOutput.from_content("mockllm/model", ", ".join(["1"] * count))
         output.usage = ModelUsage(input_tokens=1, output_tokens=1, total_tokens=2)
         return output
 
@@ -198,14 +200,62 @@ def test_a_fault_through_a_task_is_outlasted(server, tmp_path, monkeypatch):
     assert read_log(log.location)[0].actions.tolist() == [[1, 1], [2, 2], [1, 2]]
 
 
-def test_wrong_options_are_told(tmp_path):
+def test_wrong_options_are_told(tmp_path, capfd):
     for options, message in [
-        ({"episodes": 0}, "`episodes` must be a whole number of at least 1, got 0"),
+        ({"episodes": 0}, "`episodes` must be an integer of at least 1, got 0"),
+        ({"temperature": "hot"}, "`temperature` must be a number in .* got 'hot'"),
+        ({"connections": "x"}, "`connections` must be an integer of at least 1, got 'x'"),
+        ({"retries": "many"}, "`retries` must be an integer .* got 'many'"),
+        ({"attempt_timeout": "a"}, "`attempt_timeout` must be an integer .* got 'a'"),
+        ({"backend": "foo"}, "`backend` must be '' or 'llama.cpp', got 'foo'"),
+        ({"max_cost": 1}, "`max_cost` needs a price of mockllm/model"),
+        ({"base_url": "http://host/v1"}, "`base_url` must be given to Inspect, as --model-base-url ADDRESS"),
+        ({"labels": ["one"]}, "`labels`"),
         ({"histroy": "full"}, "does not know the settings histroy"),
         ({"history": "all"}, "`history` must be one of"),
     ]:
-        with pytest.raises(HomeostasisError, match=message):
+        with pytest.raises(TaskError, match=message) as failure:
             run_task(tmp_path, **options)
+        # Inspect shows errors of this kind in one line, but not where it shows nothing.
+        assert isinstance(failure.value, HomeostasisError)
+        assert f"error: {failure.value}" in capfd.readouterr().err
+    assert not list(tmp_path.rglob("*.eval"))
+
+
+def test_a_password_in_the_address_of_the_model_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("LOOP_API_KEY", SECRET)
+    with pytest.raises(TaskError, match=r"`--model-base-url` must hold no user, .* LOOP_BASE_URL") as failure:
+        inspect_eval(
+            "homeostasis_gym/mohon",
+            model="openai-api/loop/m",
+            model_base_url="http://me:hunter2@127.0.0.1:1/v1",
+            log_dir=str(tmp_path / "logs"),
+            display="none",
+        )
+    assert "hunter2" not in str(failure.value) and not list(tmp_path.rglob("*.eval"))
+
+
+@pytest.mark.parametrize(
+    "options, inspects, expected",
+    [({}, {}, 0.0), ({}, {"temperature": 0.7}, 0.7), ({"temperature": 0.3}, {"temperature": 0.7}, 0.3)],
+)
+def test_the_temperature_is_that_of_compare_unless_told(
+    server, tmp_path, monkeypatch, options, inspects, expected
+):
+    monkeypatch.setenv("LOOP_API_KEY", SECRET)
+    log = run_against(server, tmp_path, eval_options=inspects, episodes=1, steps=2, **options)
+    assert {request["temperature"] for request in server.requests} == {expected}
+    assert read_log(log.location)[0].header.extra["client"]["temperature"] == expected
+
+
+def test_what_the_model_writes_for_itself_is_not_among_the_replies(tmp_path):
+    log = run_task(tmp_path, episodes=1, steps=12, history="summary", turns=4)
+    record = read_log(log.location)[0]
+    attempts = [attempt for step in record.attempts for attempt in step]
+    summaries = sum(attempt.prompt.startswith("[summary] ") for attempt in attempts)
+    assert summaries > 0 and record.invalid_replies > 0
+    rate = log.samples[0].scores["outcome"].value["invalid_rate"]
+    assert rate == record.invalid_replies / (len(attempts) - summaries)
 
 
 def test_a_recorded_client_plays_an_episode_again():
