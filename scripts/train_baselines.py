@@ -81,7 +81,8 @@ def random_scores(benchmark: Benchmark, noise: np.ndarray) -> np.ndarray:
 
 
 def number(value: float) -> str:
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}"
+    size = abs(value)
+    return f"{value:.0f}" if size >= 100 else f"{value:.1f}" if size >= 1 or value == 0 else f"{value:.2f}"
 
 
 def rows_of(name: str, algorithms: list[str], arguments: argparse.Namespace) -> list[dict[str, Any]]:
