@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -84,9 +86,10 @@ def add_parser(subparsers: Any) -> None:
     score_verb = subparsers.add_parser(
         "score",
         help="compute the metrics of a run again, from its records alone",
-        description="Compute every episode's metrics again, from the records alone.",
+        description="Compute every episode's metrics again, from the records alone. Several run folders, "
+        "imported ones among them, are shown in one table.",
     )
-    score_verb.add_argument("run_folder", type=Path, metavar="RUN", help="run folder")
+    score_verb.add_argument("run_folders", nargs="+", type=Path, metavar="RUN", help="run folder")
     _add_prices(score_verb)
     score_verb.add_argument("--json", action="store_true", help="print JSON instead of a table")
     score_verb.set_defaults(run=_score)
@@ -151,9 +154,9 @@ def _compare(arguments: argparse.Namespace) -> int:
     prices = _prices(folder, arguments.prices)
     page = _write_report(folder, trajectories, scores, prices)
     if arguments.json:
-        print(_as_json(folder, trajectories, scores, prices, page))
+        print(_as_json([folder], trajectories, scores, prices, page))
     else:
-        _print_table(folder, trajectories, scores, prices)
+        _print_table([folder], trajectories, scores, prices)
         print(f"\nreport: {page}\nrecords: {folder.path}")
     if stopped:
         raise BudgetError(stopped)
@@ -162,14 +165,29 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 def _score(arguments: argparse.Namespace) -> int:
     _need_report_extra()
-    folder = RunFolder(arguments.run_folder)
-    prices = _prices(folder, arguments.prices)
-    trajectories, scores = _scored(folder)
+    folders = [RunFolder(path) for path in dict.fromkeys(arguments.run_folders)]
+    trajectories, prices = _joined(folders, arguments.prices)
+    scores = score(trajectories)
     if arguments.json:
-        print(_as_json(folder, trajectories, scores, prices))
+        print(_as_json(folders, trajectories, scores, prices))
     else:
-        _print_table(folder, trajectories, scores, prices)
+        _print_table(folders, trajectories, scores, prices)
     return 0
+
+
+def _joined(folders: Sequence[RunFolder], prices: Path | None) -> tuple[list[Trajectory], dict[str, Pricing]]:
+    """Records of several run folders; an agent's name that several of them hold is told with the folder."""
+    held = Counter(agent["name"] for folder in folders for agent in folder.manifest["agents"])
+    trajectories: list[Trajectory] = []
+    pricing: dict[str, Pricing] = {}
+    for folder in folders:
+        names = {n: f"{n} ({folder.path})" if held[n] > 1 else n for n in _prices(folder, prices)}
+        pricing |= {names[name]: one for name, one in _prices(folder, prices).items()}
+        trajectories += [
+            replace(t, header=replace(t.header, agent=names.get(t.header.agent, t.header.agent)))
+            for t in folder.trajectories()
+        ]
+    return trajectories, pricing
 
 
 def _report(arguments: argparse.Namespace) -> int:
@@ -206,18 +224,19 @@ def _summaries(trajectories: Sequence[Trajectory], scores: Sequence[EpisodeScore
 
 
 def _as_json(
-    folder: RunFolder,
+    folders: Sequence[RunFolder],
     trajectories: Sequence[Trajectory],
     scores: Sequence[EpisodeScore],
     prices: Mapping[str, Pricing],
     page: Path | None = None,
 ) -> str:
-    manifest = folder.manifest
+    manifests = [folder.manifest for folder in folders]
     used = _used(trajectories, prices)
     content: dict[str, Any] = {
-        "run": str(folder.path),
-        "env_id": manifest["env_id"],
-        "env_kwargs": manifest["env_kwargs"],
+        "run": ", ".join(str(folder.path) for folder in folders),
+        "env_id": _env_ids(folders),
+        # What several folders do not share is no fact of the table; every record has its own.
+        "env_kwargs": manifests[0]["env_kwargs"] if len(manifests) == 1 else None,
         "episodes": [
             {
                 "agent": t.header.agent,
@@ -333,16 +352,20 @@ def _progress(enabled: bool) -> Iterator[Callable[[Event], None]]:
         yield show
 
 
+def _env_ids(folders: Sequence[RunFolder]) -> str:
+    return ", ".join(dict.fromkeys(folder.manifest["env_id"] for folder in folders))
+
+
 def _print_table(
-    folder: RunFolder,
+    folders: Sequence[RunFolder],
     trajectories: Sequence[Trajectory],
     scores: Sequence[EpisodeScore],
     prices: Mapping[str, Pricing],
 ) -> None:
-    manifest = folder.manifest
     seconds: dict[str, float] = {}
     for t in trajectories:
         seconds[t.header.agent] = seconds.get(t.header.agent, 0.0) + float(t.seconds.sum())
-    seeds = f", seeds from {manifest['seed']}" if manifest["seed"] >= 0 else ""  # imported: unknown
-    title = f"{manifest['env_id']}{seeds}"
+    first = {folder.manifest["seed"] for folder in folders}
+    seeds = f", seeds from {min(first)}" if len(first) == 1 and min(first) >= 0 else ""  # imported: unknown
+    title = f"{_env_ids(folders)}{seeds}"
     print_table(title, _summaries(trajectories, scores), seconds, _used(trajectories, prices))

@@ -216,6 +216,11 @@ def _writing(path: Path) -> Iterator[None]:
 def _merged(manifest: dict[str, Any], wanted: Experiment, path: Path) -> Experiment:
     """The experiment that covers what is there and what is wanted."""
     new = wanted.to_dict()
+    if manifest.get("source"):
+        raise HomeostasisError(
+            f"`out` must be a new folder: {path} holds imported records; play into another folder and show "
+            f"both with: homeostasis-gym score {path} OTHER"
+        )
     for key in ("env_id", "env_kwargs", "seed"):
         if manifest[key] != new[key]:
             raise HomeostasisError(

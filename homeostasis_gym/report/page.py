@@ -137,6 +137,7 @@ def render(
         table_note=_table_note(groups),
         level=f"{100 * settings.confidence:g} %",
         settings=settings.to_dict(),
+        recorded=[one for one in map(_recorded, groups) if one is not None],
         manifest=json.dumps(manifest, indent=1, default=str, ensure_ascii=False),
     )
 
@@ -232,6 +233,20 @@ def _agent(number: int, group: _Group) -> dict[str, Any]:
         ],
         "data": {f"{number}-{k}": episode_data(e, group.name) for k, e in enumerate(shown)},
     }
+
+
+def _recorded(group: _Group) -> dict[str, str] | None:
+    """What the records say of the agent (model, prompt, settings), None where they say nothing."""
+    headers = [e.trajectory.header for e in group.episodes]
+    found: dict[str, Any] = {}
+    for name in dict.fromkeys(name for h in headers for name in h.extra):
+        values = [h.extra.get(name) for h in headers]
+        found[name] = values[0] if all(v == values[0] for v in values) else "(differs between episodes)"
+    if headers[0].agent_settings:
+        found["settings"] = headers[0].agent_settings
+    if not found:
+        return None
+    return {"name": group.name, "text": json.dumps(found, indent=1, default=str, ensure_ascii=False)}
 
 
 def _tokens(groups: Sequence[_Group], prices: Mapping[str, Pricing]) -> tuple[list[list[str]], str]:

@@ -118,6 +118,26 @@ def test_lost_steps_are_a_column_of_the_table(tmp_path, capsys, monkeypatch):
     assert any(line.startswith("Lost steps: no valid reply after the last retry") for line in table)
 
 
+def test_several_folders_are_shown_in_one_table(finished, tmp_path, capsys):
+    here, content = finished
+    episode = {"levels": [[100, 100], [101, 100]], "actions": [[1, 2]], "env_id": "Homeostasis-MOHoN-v0"}
+    for agent in ("stranger", "maximiser"):
+        with (tmp_path / "log.jsonl").open("a") as log:
+            log.write(json.dumps({**episode, "agent": agent}) + "\n")
+    imported = str(tmp_path / "imported")
+    assert main(["import", str(tmp_path / "log.jsonl"), "--out", imported]) == 0
+    capsys.readouterr()
+    assert main(["score", str(here / "run"), imported, "--json"]) == 0
+    agents = json.loads(capsys.readouterr().out)["agents"]
+    both = {f"maximiser ({here / 'run'})", f"maximiser ({imported})"}
+    assert set(agents) == set(content["agents"]) - {"maximiser"} | both | {"stranger"}
+    assert agents["random"] == content["agents"]["random"]
+    assert main(["score", str(here / "run"), imported]) == 0
+    assert "stranger" in capsys.readouterr().out
+    assert main(["compare", "--agents", "no-op=1", "--out", imported]) == 2
+    assert "holds imported records; play into another folder" in capsys.readouterr().err
+
+
 def test_the_same_command_again_continues(finished):
     here, content = finished
     answer = run(

@@ -191,6 +191,18 @@ def test_axis():
     ]
 
 
+def test_what_the_records_say_of_an_agent_is_shown(tmp_path, played, maximiser):
+    runs = played(MOHoN(), maximiser, "x", count=2)
+    same = {"model": "tiny <b>", "client": {"temperature": 0.7}, "prompt_fingerprint": "abc"}
+    runs = [replace(t, header=replace(t.header, extra={**same, "file": f"{k}"})) for k, t in enumerate(runs)]
+    text = write_report(tmp_path, {}, runs, score(runs)).read_text(encoding="utf-8")
+    shown = re.search(r"<summary>x</summary><pre>(.*?)</pre>", text, re.DOTALL)[1]
+    for word in ("tiny &lt;b&gt;", "temperature&#34;: 0.7", "abc", "(differs between episodes)"):
+        assert word in shown, shown
+    text = write_report(tmp_path, {}, *(lambda r: (r, score(r)))(played(MOHoN(), maximiser, "x", count=1)))
+    assert "as their records have them" not in text.read_text(encoding="utf-8")
+
+
 def test_an_episode_that_the_agent_ended_is_unscored(tmp_path, played, maximiser):
     runs = played(MOHoN(), maximiser, "x", count=2)
     arrays = ("actions", "rewards", "noise", "valid", "forbidden", "seconds")
