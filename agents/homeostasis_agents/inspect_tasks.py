@@ -37,6 +37,7 @@ from inspect_ai.model import (
     ModelOutput,
     get_model,
 )
+from inspect_ai.model._generate_config import active_generate_config
 from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, metric, scorer
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 from inspect_ai.util import display_type
@@ -195,13 +196,13 @@ def play_episode(
 
             return anyio.from_thread.run(awaited)
 
+        warmth = active_generate_config().merge(model.config).temperature
+
         def episode() -> Trajectory:
             env = make_env(env_id, env_kwargs)
             seat = Task.from_env(env)
-            if "temperature" not in options and model.config.temperature is None:
-                asked = {**options, "temperature": 0.0}  # as compare does, unless Inspect was told otherwise
-            else:
-                asked = options
+            # As compare does, unless Inspect was told otherwise.
+            asked = {"temperature": 0.0 if warmth is None else warmth, **options}
             client = MeteredClient(InspectClient(model, run=run, **asked), meter)
             agent = LanguageModelAgent(seat, client, talk)
 

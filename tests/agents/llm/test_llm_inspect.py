@@ -1,5 +1,6 @@
 """The Inspect tasks, the converter, and the same replies by every road."""
 
+import gc
 import json
 
 import gymnasium as gym
@@ -21,6 +22,7 @@ from homeostasis_agents.inspect_tasks import TaskError
 from homeostasis_agents.llm import LanguageModelAgent, RecordedClient, ScriptedClient, embedded, smollm2
 from homeostasis_agents.llm.factories import conversation_settings, llm
 from inspect_ai import eval as inspect_eval
+from inspect_ai import eval_set
 from inspect_ai.log import read_eval_log
 from inspect_ai.model import ModelOutput, ModelUsage, get_model
 
@@ -30,6 +32,13 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def collected():
+    """What Inspect leaves open is closed while the warnings about it are ignored."""
+    yield
+    gc.collect()
 
 
 def available():
@@ -111,6 +120,81 @@ def test_a_log_becomes_a_run_folder(tmp_path, capsys):
         write_run([log.location, other.location], tmp_path / "both")
 
 
+def test_every_condition_of_a_model_is_an_agent_of_its_own(tmp_path, capsys):
+    """Logs of one model with different settings, epochs or temperatures never take each other's place."""
+    plain = run_task(tmp_path, episodes=2, steps=5)
+    blind = run_task(tmp_path, episodes=2, steps=5, history="blind", retries=0)
+    model = get_model("mockllm/model", custom_outputs=mock, memoize=False)
+    twice = inspect_eval(
+        "homeostasis_gym/mohon",
+        model=model,
+        task_args={"episodes": 1, "steps": 5, "hint": True},
+        epochs=2,
+        temperature=0.5,
+        log_dir=str(tmp_path / "logs"),
+        display="none",
+    )[0]
+    assert twice.status == "success", twice.error
+    out = tmp_path / "run"
+    expected = {
+        "mockllm/model": 2,
+        "mockllm/model+history:blind+retries:0": 2,
+        "mockllm/model+hint:true+temperature:0.5": 1,
+        "mockllm/model+epoch:2+hint:true+temperature:0.5": 1,
+    }
+    counts: dict[str, int] = {}
+    assert main([str(tmp_path / "logs"), "--out", str(out)]) == 0
+    for record in RunFolder(out).trajectories():
+        counts[record.header.agent] = counts.get(record.header.agent, 0) + 1
+    assert counts == expected
+    actions = [
+        t.actions.tolist() for t in RunFolder(out).trajectories("mockllm/model+history:blind+retries:0")
+    ]
+    assert actions == [t.actions.tolist() for t in read_log(blind.location)]
+    assert [t.actions.tolist() for t in RunFolder(out).trajectories("mockllm/model")] == [
+        t.actions.tolist() for t in read_log(plain.location)
+    ]
+    assert main([plain.location, "--out", str(out)]) == 2
+    assert f"`out` must be a new or an empty folder, but {out} holds" in capsys.readouterr().err
+
+
+def test_an_episode_that_stands_in_two_logs_is_one_only_if_it_is_the_same(tmp_path, capsys):
+    log = run_task(tmp_path, episodes=1, steps=4)
+    write_run([log.location, log.location], tmp_path / "once")
+    assert len(RunFolder(tmp_path / "once").trajectories()) == 1
+    model = get_model("mockllm/model", custom_outputs=[one_number(0, 0, 0, 0)] * 99, memoize=False)
+    other = run_task(tmp_path, model=model, episodes=1, steps=4)
+    with pytest.raises(
+        HomeostasisError, match="must hold every episode once, but episode 0 of mockllm/model"
+    ):
+        write_run([log.location, other.location], tmp_path / "both")
+    assert not (tmp_path / "both").exists()
+    (tmp_path / "empty").mkdir()
+    assert main([str(tmp_path / "empty"), "--out", str(tmp_path / "x")]) == 2
+    assert "holds none" in capsys.readouterr().err
+
+
+def test_an_eval_set_goes_on_and_its_logs_give_every_episode_once(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("LOOP_API_KEY", SECRET)
+    server.script = ["1, 1"] * 3 + [("status", 400, "no")]
+    arguments = {
+        "tasks": "homeostasis_gym/mohon",
+        "log_dir": str(tmp_path / "set"),
+        "model": get_model("openai-api/loop/m", base_url=server.url, memoize=False),
+        "task_args": {"episodes": 3, "steps": 2},
+        "max_samples": 1,
+        "display": "none",
+    }
+    done, _ = eval_set(retry_attempts=0, **arguments)
+    assert not done
+    done, logs = eval_set(retry_attempts=0, **arguments)
+    assert done and [log.status for log in logs] == ["success"]
+    # The finished episode is not played again; the one that broke off is, from its first step.
+    assert len(server.requests) == 4 + 4
+    write_run([tmp_path / "set"], tmp_path / "run")
+    assert [t.header.episode for t in RunFolder(tmp_path / "run").trajectories()] == [0, 1, 2]
+
+
 def test_a_record_survives_the_log_to_the_last_bit():
     record = by_hand(1, 5)
     assert from_plain(to_plain(record)) == record
@@ -123,8 +207,8 @@ def test_a_record_survives_the_log_to_the_last_bit():
 @pytest.mark.parametrize("name", ["single", "mobuo", "mobuon", "sustainability", "sleepwake", "value_graph"])
 def test_every_benchmark_is_a_task(tmp_path, name):
     def one(said, tools, tool_choice, config):
-        words = said[0].text.split()
-        count = 1 if "one" in words else 3 if "3" in words else 2
+        text = said[0].text
+        count = 3 if "with 3 whole" in text else 1 if "one" in text.split() else 2
         output = ModelOutput.from_content("mockllm/model", ", ".join(["1"] * count))
         output.usage = ModelUsage(input_tokens=1, output_tokens=1, total_tokens=2)
         return output
@@ -161,8 +245,7 @@ def run_against(server, tmp_path, name="homeostasis_gym/mohon", eval_options=(),
     """A task through a real provider, against our misbehaving server; gives the log as it was written."""
     log = inspect_eval(
         name,
-        model="openai-api/loop/m",
-        model_base_url=server.url,
+        model=get_model("openai-api/loop/m", base_url=server.url, memoize=False),
         task_args={"attempt_timeout": 2, "give_up_after": 6, **options},
         log_dir=str(tmp_path / "logs"),
         display="none",
