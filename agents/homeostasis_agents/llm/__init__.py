@@ -20,6 +20,7 @@ from homeostasis_agents.llm.factories import llm, smollm2
 from homeostasis_agents.llm.history import HistoryPolicy
 from homeostasis_agents.llm.parser import ReplyParser
 from homeostasis_agents.llm.prompts import PromptBuilder, PromptSpec
+from homeostasis_agents.llm.recorded import RecordedAgent, recorded
 
 __all__ = [
     "Client",
@@ -32,6 +33,7 @@ __all__ = [
     "Message",
     "PromptBuilder",
     "PromptSpec",
+    "RecordedAgent",
     "RecordedClient",
     "Reply",
     "ReplyParser",
@@ -39,5 +41,6 @@ __all__ = [
     "ScriptedClient",
     "Usage",
     "llm",
+    "recorded",
     "smollm2",
 ]
