@@ -94,8 +94,8 @@ def print_table(
         for agent, one in (used or {}).items()
         if one is not None and one.prompt is not None
     ]
-    for line in below:  # as it is: a name may hold what would be markup to rich
-        console.print(line, soft_wrap=True, markup=False, highlight=False)
+    for line in below:  # as it is: a name may hold what would be markup or an emoji to rich
+        console.print(line, soft_wrap=True, markup=False, emoji=False, highlight=False)
 
 
 def _table(title: str, rows: Sequence[Sequence[str]], *, narrow: bool) -> Any:

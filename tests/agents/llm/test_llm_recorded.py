@@ -17,9 +17,12 @@ from homeostasis_agents.llm.factories import conversation_settings
 
 import homeostasis_gym  # noqa: F401 (registers the environments)
 from homeostasis_gym.agent import Task
+from homeostasis_gym.collapse import score, summarize
 from homeostasis_gym.errors import HomeostasisError, RecordError
+from homeostasis_gym.experiments.table import print_table
 from homeostasis_gym.rollout import rollout
 from homeostasis_gym.trajectory import write_trajectories
+from homeostasis_gym.usage import usage
 
 SETTINGS = {
     "history": "summary",
@@ -70,6 +73,14 @@ def test_what_was_not_said_then_is_told(run):
     agent = recorded(Task.from_env(make(objectives=2, harvest_limit=9)), str(folder))
     with pytest.raises(ClientError, match=r"request 1 must say what the record holds, .* '.*10 units"):
         rollout(make(), agent, seed=3)
+
+
+def test_names_are_told_as_they_are(run, capsys):
+    """Between its colons, `recorded:m:` would hold an emoji."""
+    _, runs = run
+    summary, used = summarize(score(runs)), usage(runs)
+    print_table("x", {"recorded:m": summary}, {"recorded:m": 1.0}, {"recorded:m": used})
+    assert "recorded:m: tokens per episode: " in capsys.readouterr().out
 
 
 def test_a_later_difference_names_its_request():
