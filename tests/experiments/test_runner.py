@@ -150,9 +150,10 @@ def test_what_is_free_is_not_limited(tmp_path):
     said = []
     run_experiment(experiment("no-op", episodes=1), folder, workers=1, max_cost=0.0, say=said.append)
     assert len(folder.trajectories()) == 1
+    basis = "at default prices (examples, to be checked) where an agent names no others"
     assert said == [
-        "max-cost: $0.0000, of which this run folder has spent $0.0000, at default prices (examples, to be "
-        "checked) where an agent names no others"
+        f"max-cost: $0.0000, of which this run folder has spent $0.0000, {basis}",
+        f"done: this run folder has spent $0.0000 of the allowed $0.0000, {basis}",
     ]
 
 
