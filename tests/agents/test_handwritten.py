@@ -64,7 +64,8 @@ def test_controls_do_what_they_say():
 
 def test_agents_are_found_by_name():
     task = Task.from_env(gym.make("Homeostasis-MOHoN-v0"))
-    assert {"restore", "base-stock", "random", "no-op", "maximiser", "ppo", "smollm2", "recorded"} <= set(agent_names())
+    named = {"restore", "base-stock", "random", "no-op", "maximiser", "ppo", "smollm2", "recorded"}
+    assert named <= set(agent_names())
     assert isinstance(make_agent("rule:restore", task), Agent)
     assert isinstance(make_agent("homeostasis_agents.rule_based:NoOp", task), Agent)
     with pytest.raises(UnknownNameError, match=r"`policy` must be one of restore, base-stock .* got 'dance'"):
