@@ -90,7 +90,7 @@ class TrainingRun:
             lock.release()
 
     def evaluations(self) -> list[dict[str, Any]]:
-        """Every evaluation so far; ``seconds`` and ``cpu_seconds`` are the training's since the one before."""
+        """Every evaluation so far, with the seconds of training since the one before."""
         path = self.folder / "evaluations.jsonl"
         if not path.exists():
             return []

@@ -55,7 +55,7 @@ class TrainingSpec:
         grid: Arguments of `Grid` in front of the layers, None for none.
         final_entropy: Value to which the constructor's ``ent_coef`` falls during the first four fifths of the
             training, None to keep it.
-        actions: The kind of action space: ``multidiscrete``, ``discrete`` (every combination is one action) or
+        actions: The kind of action space: ``multidiscrete``, ``discrete`` (every combination is an action) or
             ``box``; by default what suits the algorithm.
         segments: In how many parts the steps are done. Each begins with fresh episodes and with random
             numbers of its own, so that a training that was interrupted between two of them ends as if it
