@@ -66,7 +66,12 @@ def load(task: Task, argument: str, *, algorithm: str | None = None) -> PolicyAg
     """
     require()
     from homeostasis_agents.sb3.policy import PolicyAgent, load_any
+    from homeostasis_gym.core.value_graph import ValueGraphSeat
 
+    if isinstance(task.benchmark, ValueGraphSeat):
+        from homeostasis_agents.sb3.value_graph import seat_agent
+
+        return seat_agent(argument, task)
     return PolicyAgent(load_any(argument, task, algorithm), task)
 
 

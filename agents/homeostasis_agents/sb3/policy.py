@@ -90,12 +90,18 @@ class PolicyAgent:
             raise HomeostasisError(
                 f"agent 'sb3' plays environments of homeostasis-gym only, got a task in {task.env_id!r}"
             )
-        self._see = normalizer(task.benchmark) if policy.normalized else _as_seen
-        expected = normalized_space(task.benchmark) if policy.normalized else task.observation_space
-        if policy.observation_space.shape != expected.shape:
+        normal, plain = normalized_space(task.benchmark), task.observation_space
+        # Numbers of another meaning have the same shape: a policy that was shown normalised levels would
+        # play nonsense on plain ones without any error.
+        seen = policy.observation_space
+        if seen == normal or (policy.normalized and seen.shape == normal.shape):
+            self._see = normalizer(task.benchmark)
+        elif seen == plain and not policy.normalized:
+            self._see = _as_seen
+        else:
             raise HomeostasisError(
-                f"the policy was trained on observations {policy.observation_space}, but {task.env_id} "
-                f"with these arguments has {expected}"
+                f"the policy was trained on observations {seen}, but {task.env_id} "
+                f"with these arguments has {plain}, or {normal} with NormalizedObservation"
             )
         self._units = units_of(policy.action_space, task.benchmark.objectives)
         self._memory: Any = None
@@ -170,7 +176,16 @@ def load_policy(path: Path) -> Policy:
     notes = describe(path)
     if notes is None:
         raise HomeostasisError(f"{path} was not written by homeostasis-gym: it has no {_MEMBER}")
+    missing = [name for name in ("spec", "weights") if name not in notes]
+    if missing:
+        raise HomeostasisError(f"{path} is damaged: its {_MEMBER} lacks {' and '.join(missing)}")
     spec = TrainingSpec.from_dict(notes["spec"])
+    # An id of the form module:name would make Gymnasium import that module.
+    if ":" in spec.env_id or spec.env_id not in gym.registry:
+        raise HomeostasisError(
+            f"{path} was trained in {spec.env_id!r}, which is no environment of this version"
+        )
+    _check_version(path, str(dict(notes.get("versions", {})).get("stable-baselines3", "unknown")))
     with zipfile.ZipFile(path) as archive:
         weights = torch.load(io.BytesIO(archive.read("policy.pth")), map_location="cpu", weights_only=True)
     network = empty_policy(spec)
@@ -224,7 +239,12 @@ def load_any(path: str | Path, task: Task, algorithm: str | None = None) -> Poli
         HomeostasisError: The file is missing, broken, of another major version, or made for other spaces.
     """
     path = Path(path).expanduser()
-    if describe(path) is not None:
+    notes = describe(path)
+    if notes is not None:
+        if dict(notes.get("spec") or {}).get("env_id") == "value_graph_v0":
+            raise HomeostasisError(
+                f"{path} is a trained seat of value_graph_v0; the task is {task.env_id}, which is none"
+            )
         policy = load_policy(path)
         assert policy.spec is not None
         if policy.spec.env_id != task.env_id:
@@ -248,12 +268,7 @@ def _load_foreign(path: Path, algorithm: str | None) -> Policy:
             if "_stable_baselines3_version" in names
             else "unknown"
         )
-    here = versions()["stable-baselines3"]
-    if saved.split(".")[0] != here.split(".")[0]:
-        raise HomeostasisError(
-            f"{path} was saved with Stable-Baselines3 {saved}, which {here} does not read reliably; "
-            f"install stable-baselines3 {saved} or train again"
-        )
+    _check_version(path, saved)
     name = algorithm or _guess_algorithm(keys)
     if name not in ALGORITHMS:
         raise HomeostasisError(
@@ -276,6 +291,15 @@ def _load_foreign(path: Path, algorithm: str | None) -> Policy:
         False,
         notes={"versions": {"stable-baselines3": saved}},
     )
+
+
+def _check_version(path: Path, saved: str) -> None:
+    here = versions()["stable-baselines3"]
+    if saved.split(".")[0] != here.split(".")[0]:
+        raise HomeostasisError(
+            f"{path} was saved with Stable-Baselines3 {saved}, which {here} does not read reliably; "
+            f"install stable-baselines3 {saved} or train again"
+        )
 
 
 def _guess_algorithm(keys: Mapping[str, Any]) -> str | None:

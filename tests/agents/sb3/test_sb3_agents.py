@@ -30,6 +30,7 @@ from stable_baselines3 import A2C, DQN, PPO, SAC
 from homeostasis_gym.agent import Task, make_agent
 from homeostasis_gym.errors import HomeostasisError, MissingExtraError
 from homeostasis_gym.rollout import rollout
+from homeostasis_gym.wrappers import NormalizedObservation, Scalarized
 
 MOHON = "Homeostasis-MOHoN-v0"
 SMALL = {"n_steps": 10, "batch_size": 40, "n_epochs": 1}
@@ -288,9 +289,58 @@ def test_a_foreign_model_of_another_major_version_is_refused(tmp_path):
         load_any(path, Task.from_env(published()))
 
 
+def foreign(path, env, **settings):
+    PPO("MlpPolicy", env, device="cpu", n_steps=16, batch_size=16, **settings).save(path)
+    return path
+
+
+@pytest.mark.filterwarnings("ignore::homeostasis_agents.sb3.policy.UntrustedFileWarning")
+def test_a_foreign_model_that_was_shown_normalised_levels_is_shown_them_again(tmp_path):
+    env = Scalarized(NormalizedObservation(gym.make(MOHON)), "linear")
+    path = foreign(tmp_path / "five_lines.zip", env, seed=1)
+    model, play = PPO.load(path, device="cpu"), published()
+    agent = make_agent(f"sb3:{path}", Task.from_env(play))
+    for levels in ([110.0, 120.0], [80.0, 120.0], [140.0, 90.0]):
+        seen = play.unwrapped.benchmark.normalize(np.array(levels)).astype(np.float32)
+        wanted, _ = model.predict(seen, deterministic=True)
+        assert agent.act(np.array(levels), {}).action.tolist() == wanted.tolist()
+
+
+@pytest.mark.filterwarnings("ignore::homeostasis_agents.sb3.policy.UntrustedFileWarning")
+def test_a_foreign_model_of_other_observations_is_refused(tmp_path):
+    env = gym.make("Homeostasis-MOBUO-v0", scalarization="linear")
+    path = foreign(tmp_path / "mobuo.zip", env)
+    with pytest.raises(HomeostasisError, match=r"was trained on observations .* with Normal"):
+        make_agent(f"sb3:{path}", Task.from_env(published()))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"spec": None}, "is damaged: its homeostasis_gym.json lacks spec"),
+        ({"env_id": "evil_module:Foo-v0"}, "'evil_module:Foo-v0', which is no environment of this version"),
+        ({"versions": {"stable-baselines3": "1.8.0"}}, r"was saved with Stable-Baselines3 1\.8\.0"),
+    ],
+)
+def test_a_description_that_was_changed_is_checked_before_anything_is_built(policy_file, change, message):
+    def edit(data):
+        notes = json.loads(data)
+        if "env_id" in change:
+            notes["spec"] |= change
+        elif change.get("spec", "") is None:
+            del notes["spec"]
+        else:
+            notes |= change
+        return json.dumps(notes).encode()
+
+    rewrite(policy_file, "homeostasis_gym.json", edit)
+    with pytest.raises(HomeostasisError, match=message):
+        load_policy(policy_file)
+
+
 def test_a_policy_for_other_objectives_is_refused(policy_file):
     task = Task.from_env(published("Homeostasis-Single-v0"))
-    with pytest.raises(HomeostasisError):
+    with pytest.raises(HomeostasisError, match="the policy was trained on observations"):
         PolicyAgent(load_policy(policy_file), task)
 
 

@@ -119,7 +119,7 @@ def test_a_seat_is_refused_where_it_was_not_trained_for(tmp_path):
     helper = Task.from_env(gym.make("Homeostasis-ValueGraph-v0", max_consumption=1))
     with pytest.raises(HomeostasisError, match="plays value_graph_v0 only"):
         seat_agent(file, helper)
-    with pytest.raises(HomeostasisError, match="`env_id` 'value_graph_v0'"):
+    with pytest.raises(HomeostasisError, match="is a trained seat of value_graph_v0; the task is Homeost"):
         make_agent(f"sb3:{file}", helper)
     with pytest.raises(HomeostasisError, match="must hold the files of trained seats"):
         load_seats(tmp_path / "elsewhere")
