@@ -93,12 +93,29 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     from matplotlib import pyplot as plt
 
     names = list(rows[0]["objectives"])
-    figure, axis = plt.subplots(figsize=(6, 4.5))
+    figure, axis = plt.subplots(figsize=(7.5, 4.5))
     x, y = ([row["objectives"][name] for row in rows] for name in names)
-    marks = axis.scatter(x, y, c=[row["flip_rate"] for row in rows], cmap="magma_r", vmin=0, vmax=1, s=60)
-    for row, a, b in zip(rows, x, y, strict=True):
-        text = f"{row['share']:g}: RI {row['runaway_index']:.2f}" + ("" if row["front"] else " (dominated)")
-        axis.annotate(text, (a, b), textcoords="offset points", xytext=(6, 4), fontsize=7)
+    marks = axis.scatter(
+        x, y, c=[row["flip_rate"] for row in rows], cmap="magma_r", vmin=0, vmax=1, s=60, edgecolors="grey"
+    )
+    # Points lie close together: their numbers stand around them, what they mean in the list beside.
+    for place, (a, b) in enumerate(zip(x, y, strict=True)):
+        angle = 2 * np.pi * place / len(rows)
+        axis.annotate(
+            str(place + 1),
+            (a, b),
+            textcoords="offset points",
+            xytext=(13 * np.cos(angle), 13 * np.sin(angle)),
+            ha="center",
+            va="center",
+            fontsize=8,
+        )
+    told = [
+        f"{place + 1}: share {row['share']:.2f}, RI {row['runaway_index']:.2f}"
+        + ("" if row["front"] else ", dominated")
+        for place, row in enumerate(rows)
+    ]
+    axis.text(0.03, 0.03, "\n".join(told), transform=axis.transAxes, fontsize=7, va="bottom")
     axis.set_xscale("symlog", linthresh=100)
     axis.set_yscale("symlog", linthresh=100)
     axis.set_xlabel(f"score of objective {names[0]}")
