@@ -38,6 +38,7 @@ __all__ = [
     "SeatsVecEnv",
     "collapsed_agents",
     "count_collapsed",
+    "empty_seat",
     "load_seats",
     "seat_agent",
     "seats_of",
@@ -268,6 +269,15 @@ def load_seats(folder: str | Path) -> dict[str, Policy]:
     if not found:
         raise HomeostasisError(f"`folder` must hold the files of trained seats, but {folder} has none")
     return {path.stem: _load_seat(path) for path in found}
+
+
+def empty_seat(spec: TrainingSpec) -> BasePolicy:
+    """The policy that a training of the seats trains, for a trained one's weights to be put into."""
+    benchmark = ValueGraph(**spec.env_kwargs)
+    low, high = seats_of(benchmark)[benchmark.agents[0]].normalized_bounds
+    space = Box(np.asarray(low, np.float32), np.asarray(high, np.float32), dtype=np.float32)
+    with quiet_torch():  # the fresh weights are drawn from the global generator
+        return ActorCriticPolicy(space, _actions(benchmark), lambda remaining: 0.0, **_layers(spec))
 
 
 def seat_agent(path: str | Path, task: Task) -> PolicyAgent:
@@ -545,11 +555,7 @@ def _load_seat(path: Path) -> Policy:
     spec = None if notes is None else TrainingSpec.from_dict(notes["spec"])
     if notes is None or spec is None or spec.env_id != ENV_ID:
         raise HomeostasisError(f"{path} holds no trained seat of {ENV_ID}")
-    benchmark = ValueGraph(**spec.env_kwargs)
-    low, high = seats_of(benchmark)[benchmark.agents[0]].normalized_bounds
-    space = Box(np.asarray(low, np.float32), np.asarray(high, np.float32), dtype=np.float32)
-    with quiet_torch():  # the fresh weights are drawn from the global generator
-        network = ActorCriticPolicy(space, _actions(benchmark), lambda remaining: 0.0, **_layers(spec))
+    network = empty_seat(spec)
     with zipfile.ZipFile(path) as archive:
         weights = torch.load(io.BytesIO(archive.read("policy.pth")), map_location="cpu", weights_only=True)
     try:
@@ -557,7 +563,7 @@ def _load_seat(path: Path) -> Policy:
     except RuntimeError as error:
         raise HomeostasisError(f"{path} does not hold the network that it describes: {error}") from error
     network.set_training_mode(False)
-    policy = Policy(network, space, network.action_space, True, spec, notes)
+    policy = Policy(network, network.observation_space, network.action_space, True, spec, notes)
     if policy.sha256 != notes["weights"]:
         raise HomeostasisError(f"{path} is damaged: its weights do not match their hash")
     return policy
