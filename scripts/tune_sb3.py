@@ -29,42 +29,46 @@ SETTINGS = Path(specs.__file__).with_name("settings.json")
 VALIDATION = 1  # number of the set of noise paths; 0 judges segments, 2 the baseline table
 
 
-def propose(trial: optuna.Trial, algorithm: str) -> dict[str, Any]:
-    """Settings to try: what the first experiments showed to matter."""
-    arguments: dict[str, Any] = {"gamma": 1.0 - trial.suggest_float("one_minus_gamma", 0.008, 0.1, log=True)}
-    changes: dict[str, Any] = {
-        "learning_rate": trial.suggest_float("learning_rate", 5e-4, 6e-3, log=True),
-        "component_limit": trial.suggest_categorical("component_limit", [50.0, 100.0, 150.0, 300.0]),
-        "arguments": arguments,
-    }
-    if algorithm in ("PPO", "A2C", "RecurrentPPO"):
-        arguments["ent_coef"] = trial.suggest_float("ent_coef", 0.005, 0.1, log=True)
-        arguments["gae_lambda"] = trial.suggest_categorical("gae_lambda", [0.0, 0.3, 0.6])
-    if algorithm in ("PPO", "RecurrentPPO"):
-        arguments["n_epochs"] = trial.suggest_int("n_epochs", 2, 10)
-    if algorithm == "PPO":  # times the lanes, each of them is a whole number of batches
-        arguments["n_steps"] = trial.suggest_categorical("n_steps", [10, 20, 50])
-        changes["envs"] = trial.suggest_categorical("envs", [256, 512, 1024])
-    if algorithm == "A2C":
-        arguments["n_steps"] = trial.suggest_categorical("n_steps", [5, 10, 20])
-    if algorithm in ("DQN", "SAC"):
-        arguments["gradient_steps"] = trial.suggest_categorical("gradient_steps", [1, 2, 4])
-        arguments["batch_size"] = trial.suggest_categorical("batch_size", [256, 512, 1024])
-    if algorithm == "DQN":
-        arguments["target_update_interval"] = trial.suggest_categorical(
-            "target_update_interval", [1280, 6400, 12800]
-        )
-    if algorithm == "SAC":
-        arguments["ent_coef"] = trial.suggest_float("ent_coef", 0.002, 0.2, log=True)
-    return changes
-
-
 def present(algorithm: str, env_id: str) -> dict[str, Any]:
     """The settings of now by the names that `propose` uses; what it does not ask for is passed over."""
     settings = specs.settings_for(algorithm, env_id)
     known = {**settings, **settings["arguments"]}
     known["one_minus_gamma"] = 1.0 - known["gamma"]
     return {name: value for name, value in known.items() if isinstance(value, int | float)}
+
+
+def propose(trial: optuna.Trial, algorithm: str, env_id: str) -> dict[str, Any]:
+    """Settings to try: what the first experiments showed to matter. Those of now are among the choices."""
+    known = present(algorithm, env_id)
+
+    def choice(name: str, *usual: float) -> Any:
+        return trial.suggest_categorical(name, sorted({*usual, known.get(name, usual[0])}))
+
+    arguments: dict[str, Any] = {"gamma": 1.0 - trial.suggest_float("one_minus_gamma", 0.008, 0.2, log=True)}
+    changes: dict[str, Any] = {
+        "learning_rate": trial.suggest_float("learning_rate", 5e-4, 6e-3, log=True),
+        "arguments": arguments,
+    }
+    if "component_limit" in known:  # not where nothing is damped
+        changes["component_limit"] = choice("component_limit", 50.0, 100.0, 150.0, 300.0)
+    if algorithm in ("PPO", "A2C", "RecurrentPPO"):
+        arguments["ent_coef"] = trial.suggest_float("ent_coef", 0.005, 0.1, log=True)
+        arguments["gae_lambda"] = choice("gae_lambda", 0.0, 0.3, 0.6)
+    if algorithm in ("PPO", "RecurrentPPO"):
+        arguments["n_epochs"] = trial.suggest_int("n_epochs", 2, 10)
+    if algorithm == "PPO":
+        arguments["n_steps"] = choice("n_steps", 10, 20, 50)
+        changes["envs"] = choice("envs", 256, 512, 1024)
+    if algorithm == "A2C":
+        arguments["n_steps"] = choice("n_steps", 5, 10, 20)
+    if algorithm in ("DQN", "SAC"):
+        arguments["gradient_steps"] = choice("gradient_steps", 1, 2, 4)
+        arguments["batch_size"] = choice("batch_size", 256, 512, 1024)
+    if algorithm == "DQN":
+        arguments["target_update_interval"] = choice("target_update_interval", 1280, 6400, 12800)
+    if algorithm == "SAC":
+        arguments["ent_coef"] = trial.suggest_float("ent_coef", 0.002, 0.2, log=True)
+    return changes
 
 
 def regret_of(spec: specs.TrainingSpec, episodes: int) -> float:
@@ -89,7 +93,7 @@ def main() -> int:
     arguments = parser.parse_args()
 
     arguments.out.mkdir(parents=True, exist_ok=True)
-    name = f"{arguments.algo}-{arguments.env}-{arguments.steps}"
+    name = f"{arguments.algo}-{arguments.env}-{arguments.steps}-{arguments.seeds}-{arguments.episodes}"
     backend = optuna.storages.journal.JournalFileBackend(str(arguments.out / f"{name}.journal"))
     study = optuna.create_study(
         study_name=name,
@@ -99,7 +103,7 @@ def main() -> int:
     )
 
     def objective(trial: optuna.Trial) -> float:
-        changes = propose(trial, arguments.algo)
+        changes = propose(trial, arguments.algo, arguments.env)
         regrets = [
             regret_of(
                 specs.make_spec(

@@ -18,7 +18,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from homeostasis_agents.sb3.evaluation import play, quality, training_return, unseen_noise
 from homeostasis_agents.sb3.policy import policy_of, save_policy
 from homeostasis_agents.sb3.spec import TrainingSpec, versions
-from homeostasis_agents.sb3.training import Checkpoint, make_vec_env, train
+from homeostasis_agents.sb3.training import Checkpoint, build, make_vec_env, quiet_torch, train
 from homeostasis_gym.errors import HomeostasisError
 
 __all__ = ["TrainingRun"]
@@ -76,6 +76,9 @@ class TrainingRun:
                 f"`out` must be a writable folder, got {self.folder} ({error.strerror})"
             ) from error
         try:
+            if not self.policy_path.exists():
+                with quiet_torch():  # what cannot be trained must not take the folder
+                    build(self.spec)
             self._claim()
             if not self.policy_path.exists():
                 self._train(progress, tensorboard)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
@@ -111,6 +111,10 @@ class TrainingSpec:
         Raises:
             HomeostasisError: It does not know an entry.
         """
+        names = [one.name for one in fields(cls)]
+        for name in data:
+            if name not in names:
+                raise HomeostasisError(f"`training settings` must be among {', '.join(names)}, got {name!r}")
         try:
             return cls(**data)
         except TypeError as error:

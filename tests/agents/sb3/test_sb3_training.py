@@ -266,3 +266,9 @@ def test_settings_choose_the_action_space_and_leave_the_rest_to_the_algorithm():
     assert make_vec_env(joint, 2).action_space == gym.spaces.Discrete(121)
     plain = make_spec("PPO", MOHON)
     assert make_vec_env(plain, 2).action_space == gym.spaces.MultiDiscrete([11, 11])
+
+
+def test_a_training_that_cannot_begin_leaves_its_folder_free(tmp_path):
+    with pytest.raises(HomeostasisError, match="nonsense"):
+        TrainingRun(tmp_path / "run", tiny(scalarization="nonsense"), episodes=2).run()
+    assert TrainingRun(tmp_path / "run", tiny(), episodes=2).run()["evaluations"]
