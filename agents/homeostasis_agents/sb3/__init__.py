@@ -65,10 +65,10 @@ def load(task: Task, argument: str, *, algorithm: str | None = None) -> PolicyAg
         HomeostasisError: The file is missing, broken, of another major version, or made for other spaces.
     """
     require()
-    from homeostasis_agents.sb3.policy import PolicyAgent, load_any
+    from homeostasis_agents.sb3.policy import PolicyAgent, is_seat, load_any
     from homeostasis_gym.core.value_graph import ValueGraphSeat
 
-    if isinstance(task.benchmark, ValueGraphSeat):
+    if isinstance(task.benchmark, ValueGraphSeat) and is_seat(argument):
         from homeostasis_agents.sb3.value_graph import seat_agent
 
         return seat_agent(argument, task)

@@ -227,6 +227,16 @@ def describe(path: Path) -> dict[str, Any] | None:
     return notes
 
 
+def is_seat(path: str | Path) -> bool:
+    """Whether a policy file holds a trained seat of `value_graph_v0`.
+
+    Raises:
+        HomeostasisError: The file is missing or broken.
+    """
+    notes = describe(Path(path).expanduser())
+    return notes is not None and dict(notes.get("spec") or {}).get("env_id") == "value_graph_v0"
+
+
 def load_any(path: str | Path, task: Task, algorithm: str | None = None) -> Policy:
     """Load a policy file, ours or any of Stable-Baselines3.
 
@@ -239,12 +249,11 @@ def load_any(path: str | Path, task: Task, algorithm: str | None = None) -> Poli
         HomeostasisError: The file is missing, broken, of another major version, or made for other spaces.
     """
     path = Path(path).expanduser()
-    notes = describe(path)
-    if notes is not None:
-        if dict(notes.get("spec") or {}).get("env_id") == "value_graph_v0":
-            raise HomeostasisError(
-                f"{path} is a trained seat of value_graph_v0; the task is {task.env_id}, which is none"
-            )
+    if is_seat(path):
+        raise HomeostasisError(
+            f"{path} is a trained seat of value_graph_v0; the task is {task.env_id}, which is none"
+        )
+    if describe(path) is not None:
         policy = load_policy(path)
         assert policy.spec is not None
         if policy.spec.env_id != task.env_id:

@@ -98,7 +98,10 @@ def test_trained_seats_are_kept_and_play_in_the_pettingzoo_environment(mode, tmp
     assert {k: v.sha256 for k, v in loaded.items()} == {k: v.sha256 for k, v in policies.items()}
     assert loaded["BOB"].spec.to_dict() == trained.spec.to_dict() and loaded["BOB"].notes["mode"] == mode
     env = parallel_env(episode_length=20, units=1)
-    agents = {name: seat_agent(tmp_path / f"{name}.zip", env.task(name)) for name in env.possible_agents}
+    agents = {
+        "ALICE": seat_agent(tmp_path / "ALICE.zip", env.task("ALICE")),
+        "BOB": make_agent(f"sb3:{tmp_path / 'BOB.zip'}", env.task("BOB")),
+    }
     noise = unseen_noise(GRAPH, 2)
     together = simulate(GRAPH, seats_policy(GRAPH, policies), noise)
     played = play(env, agents, seed=0, options={"noise": noise[0]})
