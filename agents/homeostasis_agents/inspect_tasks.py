@@ -94,12 +94,12 @@ def _told() -> Iterator[None]:
 
 @metric
 def mean_known() -> Metric:
-    """Mean over the samples where the value is known; 0 where it is known of none."""
+    """Mean over the samples where the value is known; NaN where it is known of none."""
 
     def compute(scores: list[SampleScore]) -> float:
         known = [one.score.as_float() for one in scores]
         known = [value for value in known if value == value]
-        return sum(known) / len(known) if known else 0.0
+        return sum(known) / len(known) if known else float("nan")
 
     return compute
 

@@ -235,8 +235,7 @@ class MeteredClient:
         known = payments.recall(question)
         if known is not None:
             self._recalled = True
-            usage = Usage(known.prompt_tokens, known.cached_tokens, known.completion_tokens)
-            return Reply(known.reply, known.finish_reason, usage, seconds=known.seconds)
+            return Reply.recorded(known)
         payments.check()
         if self._recalled:
             # The server has not heard this conversation: its prefix cache, if it keeps one, is another's.
