@@ -91,12 +91,10 @@ def require(package: str = "stable_baselines3", command: str = "pip install 'hom
     for module, name in (("stable_baselines3", "Stable-Baselines3"), (package, package.replace("_", "-"))):
         try:
             importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            if error.name in (module, "torch"):
-                raise MissingExtraError(name, command) from error
-            raise HomeostasisError(f"{name} is installed and cannot be imported: {error}") from error
         except (
             ImportError,
             OSError,
         ) as error:  # PyTorch's own libraries may be missing or of another machine
+            if isinstance(error, ModuleNotFoundError) and error.name in (module, "torch"):
+                raise MissingExtraError(name, command) from error
             raise HomeostasisError(f"{name} is installed and cannot be imported: {error}") from error

@@ -31,10 +31,13 @@ __all__ = [
     "Policy",
     "PolicyAgent",
     "UntrustedFileWarning",
+    "described_training",
+    "is_seat",
     "load_any",
     "load_policy",
     "policy_of",
     "save_policy",
+    "with_weights",
 ]
 
 _MEMBER = "homeostasis_gym.json"
@@ -176,19 +179,36 @@ def load_policy(path: Path) -> Policy:
     notes = describe(path)
     if notes is None:
         raise HomeostasisError(f"{path} was not written by homeostasis-gym: it has no {_MEMBER}")
-    missing = [name for name in ("spec", "weights") if name not in notes]
-    if missing:
-        raise HomeostasisError(f"{path} is damaged: its {_MEMBER} lacks {' and '.join(missing)}")
-    spec = TrainingSpec.from_dict(notes["spec"])
+    spec = described_training(path, notes)
     # An id of the form module:name would make Gymnasium import that module.
     if ":" in spec.env_id or spec.env_id not in gym.registry:
         raise HomeostasisError(
             f"{path} was trained in {spec.env_id!r}, which is no environment of this version"
         )
+    return with_weights(path, empty_policy(spec), spec, notes)
+
+
+def described_training(path: Path, notes: Mapping[str, Any]) -> TrainingSpec:
+    """The training that a policy file of ours describes.
+
+    Raises:
+        HomeostasisError: The description is damaged, or of another major version of Stable-Baselines3.
+    """
+    missing = [name for name in ("spec", "weights") if name not in notes]
+    if missing:
+        raise HomeostasisError(f"{path} is damaged: its {_MEMBER} lacks {' and '.join(missing)}")
     _check_version(path, str(dict(notes.get("versions", {})).get("stable-baselines3", "unknown")))
+    return TrainingSpec.from_dict(notes["spec"])
+
+
+def with_weights(path: Path, network: BasePolicy, spec: TrainingSpec, notes: Mapping[str, Any]) -> Policy:
+    """A fresh network with the weights of a policy file of ours, which are read as tensors alone.
+
+    Raises:
+        HomeostasisError: The weights are damaged or those of another network.
+    """
     with zipfile.ZipFile(path) as archive:
         weights = torch.load(io.BytesIO(archive.read("policy.pth")), map_location="cpu", weights_only=True)
-    network = empty_policy(spec)
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:

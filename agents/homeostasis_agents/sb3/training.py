@@ -29,7 +29,16 @@ from homeostasis_agents.sb3.spec import ALGORITHMS, TrainingSpec
 from homeostasis_agents.sb3.vec_env import HomeostasisVecEnv
 from homeostasis_gym.errors import HomeostasisError
 
-__all__ = ["Checkpoint", "algorithm_class", "build", "empty_policy", "make_vec_env", "quiet_torch", "train"]
+__all__ = [
+    "Checkpoint",
+    "algorithm_class",
+    "build",
+    "empty_policy",
+    "make_vec_env",
+    "policy_kwargs",
+    "quiet_torch",
+    "train",
+]
 
 _ACTIVATIONS = {"relu": torch.nn.ReLU, "tanh": torch.nn.Tanh}
 # What an algorithm counts besides its weights and the environment's steps.
@@ -104,7 +113,7 @@ def build(spec: TrainingSpec, *, tensorboard: str | None = None) -> BaseAlgorith
             _policy_name(spec),
             env,
             learning_rate=lambda remaining: end + (start - end) * max(0.0, remaining),
-            policy_kwargs=_policy_kwargs(spec),
+            policy_kwargs=policy_kwargs(spec),
             seed=spec.seed,
             device="cpu",
             tensorboard_log=tensorboard,
@@ -120,7 +129,7 @@ def empty_policy(spec: TrainingSpec) -> BasePolicy:
     aliases = algorithm_class(spec.algorithm).policy_aliases
     with quiet_torch():  # the fresh weights are drawn from the global generator
         policy: BasePolicy = aliases[_policy_name(spec)](
-            env.observation_space, env.action_space, lambda remaining: 0.0, **_policy_kwargs(spec)
+            env.observation_space, env.action_space, lambda remaining: 0.0, **policy_kwargs(spec)
         )
     return policy
 
@@ -330,7 +339,8 @@ def _policy_name(spec: TrainingSpec) -> str:
     return "MlpLstmPolicy" if spec.algorithm == "RecurrentPPO" else "MlpPolicy"
 
 
-def _policy_kwargs(spec: TrainingSpec) -> dict[str, Any]:
+def policy_kwargs(spec: TrainingSpec) -> dict[str, Any]:
+    """Arguments of the policy's class, from what a training says of its network."""
     chosen: dict[str, Any] = {
         "net_arch": list(spec.net_arch),
         "activation_fn": _ACTIVATIONS[spec.activation],

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -12,7 +10,6 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import torch
 from gymnasium.spaces import Box, Discrete
 from numpy.typing import NDArray
 from stable_baselines3 import PPO
@@ -21,9 +18,17 @@ from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
-from homeostasis_agents.sb3.policy import Policy, PolicyAgent, describe, save_policy, units_of
+from homeostasis_agents.sb3.policy import (
+    Policy,
+    PolicyAgent,
+    describe,
+    described_training,
+    save_policy,
+    units_of,
+    with_weights,
+)
 from homeostasis_agents.sb3.spec import TrainingSpec
-from homeostasis_agents.sb3.training import quiet_torch
+from homeostasis_agents.sb3.training import policy_kwargs, quiet_torch
 from homeostasis_gym.agent import Task
 from homeostasis_gym.core.benchmark import simulate
 from homeostasis_gym.core.utility import make_scalarization
@@ -277,7 +282,7 @@ def empty_seat(spec: TrainingSpec) -> BasePolicy:
     low, high = seats_of(benchmark)[benchmark.agents[0]].normalized_bounds
     space = Box(np.asarray(low, np.float32), np.asarray(high, np.float32), dtype=np.float32)
     with quiet_torch():  # the fresh weights are drawn from the global generator
-        return ActorCriticPolicy(space, _actions(benchmark), lambda remaining: 0.0, **_layers(spec))
+        return ActorCriticPolicy(space, _actions(benchmark), lambda remaining: 0.0, **policy_kwargs(spec))
 
 
 def seat_agent(path: str | Path, task: Task) -> PolicyAgent:
@@ -384,7 +389,7 @@ def train_seats(
             venv,
             seed=seed + 1000 * number,
             device="cpu",
-            policy_kwargs=_layers(spec),
+            policy_kwargs=policy_kwargs(spec),
             **spec.arguments,
         )
 
@@ -545,25 +550,9 @@ class _Annealing(BaseCallback):
             model.ent_coef = spec.final_entropy + (start - spec.final_entropy) * left
 
 
-def _layers(spec: TrainingSpec) -> dict[str, Any]:
-    activations = {"relu": torch.nn.ReLU, "tanh": torch.nn.Tanh}
-    return {"net_arch": list(spec.net_arch), "activation_fn": activations[spec.activation]}
-
-
 def _load_seat(path: Path) -> Policy:
     notes = describe(path)
-    spec = None if notes is None else TrainingSpec.from_dict(notes["spec"])
+    spec = None if notes is None else described_training(path, notes)
     if notes is None or spec is None or spec.env_id != ENV_ID:
         raise HomeostasisError(f"{path} holds no trained seat of {ENV_ID}")
-    network = empty_seat(spec)
-    with zipfile.ZipFile(path) as archive:
-        weights = torch.load(io.BytesIO(archive.read("policy.pth")), map_location="cpu", weights_only=True)
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        raise HomeostasisError(f"{path} does not hold the network that it describes: {error}") from error
-    network.set_training_mode(False)
-    policy = Policy(network, network.observation_space, network.action_space, True, spec, notes)
-    if policy.sha256 != notes["weights"]:
-        raise HomeostasisError(f"{path} is damaged: its weights do not match their hash")
-    return policy
+    return with_weights(path, empty_seat(spec), spec, notes)
