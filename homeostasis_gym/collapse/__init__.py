@@ -24,6 +24,7 @@ from homeostasis_gym.collapse.statistics import (
 )
 from homeostasis_gym.collapse.subject import Subject, register_rules, rules_for, subject_from_dict
 from homeostasis_gym.collapse.summary import AgentSummary, summarize
+from homeostasis_gym.collapse.trainings import mean_over_trainings, rate_over_trainings
 
 __all__ = [
     "MODES",
@@ -45,8 +46,10 @@ __all__ = [
     "compare_all",
     "distinct",
     "krippendorffs_alpha",
+    "mean_over_trainings",
     "measure_agreement",
     "onset_curve",
+    "rate_over_trainings",
     "register_rules",
     "rules_for",
     "score",
