@@ -11,11 +11,21 @@ from importlib.metadata import version
 from importlib.resources import files
 from typing import Any
 
+from homeostasis_agents.sb3._rules import check
 from homeostasis_gym.agent import Task
 from homeostasis_gym.core.benchmark import Benchmark
 from homeostasis_gym.errors import HomeostasisError, UnknownNameError
 
-__all__ = ["ALGORITHMS", "TrainingSpec", "make_spec", "settings_for", "spec_for_task", "versions"]
+__all__ = [
+    "ALGORITHMS",
+    "DEFAULT_ENV",
+    "TrainingSpec",
+    "has_settings",
+    "make_spec",
+    "settings_for",
+    "spec_for_task",
+    "versions",
+]
 
 ALGORITHMS: dict[str, tuple[str, str, str]] = {
     "PPO": ("stable_baselines3", "PPO", "multidiscrete"),
@@ -28,6 +38,9 @@ ALGORITHMS: dict[str, tuple[str, str, str]] = {
 
 MOST_UNITS = 10
 """Agents that need a finite set of actions train and choose within 0..MOST_UNITS."""
+
+DEFAULT_ENV = "Homeostasis-MOHoN-v0"
+"""The environment in which the defaults of ``settings.json`` were chosen."""
 
 _LIBRARIES = ("stable-baselines3", "sb3-contrib", "torch", "gymnasium", "numpy", "homeostasis-gym")
 
@@ -62,6 +75,9 @@ class TrainingSpec:
             had not been.
         arguments: Further arguments of the algorithm's constructor.
         tuned_by: Where the settings come from; no part of what decides the weights.
+
+    Raises:
+        HomeostasisError: A setting cannot be, or does not fit another.
     """
 
     algorithm: str
@@ -86,16 +102,11 @@ class TrainingSpec:
     tuned_by: str = ""
 
     def __post_init__(self) -> None:
-        if self.algorithm not in ALGORITHMS:
+        if not isinstance(self.algorithm, str) or self.algorithm not in ALGORITHMS:
             raise UnknownNameError(
                 f"`algorithm` must be one of {', '.join(ALGORITHMS)}, got {self.algorithm!r}"
             )
-        if self.activation not in ("relu", "tanh"):
-            raise HomeostasisError(f"`activation` must be relu or tanh, got {self.activation!r}")
-        for name, low in (("steps", 1), ("envs", 1), ("seed", 0), ("segments", 1)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < low:
-                raise HomeostasisError(f"`{name}` must be an integer of at least {low}, got {value!r}")
+        check(self)
         object.__setattr__(self, "net_arch", tuple(self.net_arch))
         object.__setattr__(self, "actions", self.actions or ALGORITHMS[self.algorithm][2])
 
@@ -177,6 +188,14 @@ def settings_for(algorithm: str, env_id: str) -> dict[str, Any]:
     return {**table["default"], **table.get(env_id, {})}
 
 
+def has_settings(algorithm: str, env_id: str) -> bool:
+    """Whether ``settings.json`` has settings for an algorithm in this very environment.
+
+    The defaults of an algorithm are those of `DEFAULT_ENV`.
+    """
+    return env_id == DEFAULT_ENV or env_id in _settings()[algorithm]
+
+
 def make_spec(
     algorithm: str,
     env_id: str,
@@ -200,11 +219,16 @@ def make_spec(
         seed: Seed of the training.
         steps: Environment steps, by default those of the file.
         **changes: Settings that differ from the file; of ``arguments`` those that are not named stay.
+
+    Raises:
+        HomeostasisError: A setting is unknown or cannot be, see `TrainingSpec`.
     """
     settings = settings_for(algorithm, env_id)
     if scalarization not in ("linear", {"name": "linear"}):
         settings["component_limit"] = None
-    arguments = {**settings["arguments"], **changes.pop("arguments", {})}
+    arguments = changes.pop("arguments", {})
+    if isinstance(arguments, Mapping):  # anything else is refused below
+        arguments = {**settings["arguments"], **arguments}
     if steps is not None:
         settings["steps"] = steps
     return TrainingSpec.from_dict(
@@ -214,7 +238,7 @@ def make_spec(
             "arguments": arguments,
             "algorithm": algorithm,
             "env_id": env_id,
-            "env_kwargs": dict(env_kwargs or {}),
+            "env_kwargs": dict(env_kwargs) if isinstance(env_kwargs, Mapping) else env_kwargs or {},
             "scalarization": scalarization,
             "seed": seed,
         }
