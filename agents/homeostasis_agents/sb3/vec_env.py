@@ -8,6 +8,7 @@ look for them, and the vector reward stays in every lane's info.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
 from typing import Any
 
 import gymnasium as gym
@@ -26,10 +27,11 @@ from homeostasis_gym.errors import HomeostasisError
 __all__ = ["HomeostasisVecEnv"]
 
 _SINGLE = {
-    "observation_space": "single_observation_space",
     "action_space": "single_action_space",
     "reward_space": "single_reward_space",
 }
+# What `gymnasium.make_vec` is told and `gymnasium.make` is not.
+_VECTOR = ("num_envs", "vectorization_mode", "autoreset_mode")
 
 
 class HomeostasisVecEnv(VecEnv):
@@ -55,8 +57,8 @@ class HomeostasisVecEnv(VecEnv):
     ``invalid_action``, ``TimeLimit.truncated``, and ``terminal_observation`` where an episode ended.
 
     Raises:
-        HomeostasisError: The environment is none of ours or resets in another way, or a number is out of
-            range.
+        HomeostasisError: The environment is none of ours, has vector rewards or resets in another way, or a
+            number is out of range.
     """
 
     def __init__(
@@ -72,6 +74,10 @@ class HomeostasisVecEnv(VecEnv):
         if not isinstance(env, HomeostasisVectorEnv):
             raise HomeostasisError(
                 f"`env` must be a native vector environment of homeostasis-gym, got {env!r}"
+            )
+        if env.scalarization is None:
+            raise HomeostasisError(
+                "`env` must be made with `scalarization`, got None: Stable-Baselines3 learns from one number"
             )
         if env.autoreset_mode is not AutoresetMode.SAME_STEP:
             raise HomeostasisError(
@@ -97,6 +103,7 @@ class HomeostasisVecEnv(VecEnv):
             space = normalized_space(env.benchmark)
             self._see = normalizer(env.benchmark)
         self._actions: NDArray[Any] | None = None
+        self._seeded: list[int | None] = [None] * env.num_envs
         super().__init__(env.num_envs, space, env.single_action_space)
 
     def reset(self) -> NDArray[Any]:
@@ -104,6 +111,8 @@ class HomeostasisVecEnv(VecEnv):
         seeds = None if all(s is None for s in self._seeds) else list(self._seeds)
         observation, _ = self.env.reset(seed=seeds, options=self._merged_options())
         self.reset_infos = [{} for _ in range(self.num_envs)]
+        for lane, seed in enumerate(self._seeds):
+            self._seeded[lane] = self._seeded[lane] if seed is None else seed
         self._reset_seeds()
         self._reset_options()
         return self._see(observation)
@@ -115,10 +124,6 @@ class HomeostasisVecEnv(VecEnv):
     def step_wait(self) -> VecEnvStepReturn:
         """Run one step of every lane; a lane whose episode ends starts over in the same step."""
         observation, reward, terminated, truncated, info = self.env.step(self._actions)
-        if reward.ndim != 1:
-            raise HomeostasisError(
-                "`env` must be made with `scalarization`: Stable-Baselines3 learns from one number"
-            )
         vectors, noise, invalid = info["vector_reward"], info["noise"], info["invalid_action"]
         dones = terminated | truncated
         if dones.any():
@@ -159,9 +164,46 @@ class HomeostasisVecEnv(VecEnv):
         return list(self.env.render() or ())
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """An attribute as each lane's own environment would give it."""
-        value = getattr(self.env, _SINGLE.get(attr_name, attr_name))
-        return [value for _ in self._get_indices(indices)]
+        """An attribute as each lane's own environment, made by `gymnasium.make`, would give it.
+
+        The parameters of the dynamics (``max_consumption``, ``episode_length``, ...) are given as well,
+        which an environment by itself has in ``benchmark`` alone.
+
+        Raises:
+            AttributeError: A lane has no such attribute.
+        """
+        own = self._own(attr_name)
+        if own is None:
+            own = [self._shared(attr_name)] * self.num_envs
+        return [own[lane] for lane in self._get_indices(indices)]
+
+    def _own(self, name: str) -> Sequence[Any] | None:
+        """What every lane has of its own; None for what they share."""
+        env = self.env
+        if name == "state":
+            return list(env.state)
+        if name == "noise_path":
+            return list(np.ascontiguousarray(env._source.path().transpose(2, 0, 1)))
+        if name == "np_random":
+            return [env._generator(lane) for lane in range(self.num_envs)]
+        if name == "np_random_seed":
+            return [env.np_random_seed if seed is None else seed for seed in self._seeded]
+        return None
+
+    def _shared(self, name: str) -> Any:
+        """What is one and the same for all lanes."""
+        env = self.env
+        if name == "observation_space":
+            return self.observation_space
+        if name in _SINGLE:
+            return getattr(env, _SINGLE[name])
+        if name == "metadata":
+            return {key: value for key, value in env.metadata.items() if key != "autoreset_mode"}
+        if name == "spec" and env.spec is not None:
+            kwargs = {key: value for key, value in env.spec.kwargs.items() if key not in _VECTOR}
+            return replace(env.spec, kwargs=kwargs)
+        parameters = {one.name for one in fields(env.benchmark)}
+        return getattr(env.benchmark if name in parameters and not hasattr(env, name) else env, name)
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
         """Set an attribute of all lanes; a lane has none of its own.

@@ -1,3 +1,5 @@
+import dataclasses
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -5,13 +7,19 @@ import pytest
 pytest.importorskip("stable_baselines3")
 
 from homeostasis_agents.sb3.vec_env import HomeostasisVecEnv
+from stable_baselines3 import PPO
 from stable_baselines3.common.env_checker import check_env
-from stable_baselines3.common.vec_env import VecMonitor
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 
 import homeostasis_gym  # noqa: F401
 from homeostasis_gym.core.benchmark import simulate
+from homeostasis_gym.core.utility import SCALARIZATIONS
 from homeostasis_gym.errors import HomeostasisError
+from homeostasis_gym.registration import ENVIRONMENTS
 
+WITH_SET_POINTS = [f"Homeostasis-{name}-v0" for name in ("Single", "MOHoN", "SleepWake")]
 ENVS = [
     "Homeostasis-Single-v0",
     "Homeostasis-MOHoN-v0",
@@ -29,14 +37,14 @@ def native(env_id="Homeostasis-MOHoN-v0", num_envs=3, **kwargs):
     ).unwrapped
 
 
-def play(env, steps, seed=7):
+def play(env, steps, seed=7, least=0):
     env.seed(seed)
     rows = [env.reset()]
     generator = np.random.default_rng(0)
     for _ in range(steps):
         high = env.action_space.nvec if hasattr(env.action_space, "nvec") else env.action_space.n
         shape = (env.num_envs, *env.action_space.shape)
-        observation, reward, done, infos = env.step(generator.integers(high, size=shape))
+        observation, reward, done, infos = env.step(generator.integers(least, high, size=shape))
         rows.append((observation.copy(), reward.copy(), done.copy(), infos))
     return rows
 
@@ -186,15 +194,93 @@ def test_environments_that_do_not_fit_are_refused():
         HomeostasisVecEnv(native(autoreset_mode="NextStep"))
     with pytest.raises(HomeostasisError, match="`env` must be a native vector environment"):
         HomeostasisVecEnv(gym.make("Homeostasis-MOHoN-v0"))
-    env = HomeostasisVecEnv(native(scalarization=None))
-    env.reset()
-    with pytest.raises(HomeostasisError, match="must be made with `scalarization`"):
-        env.step(np.zeros((3, 2), dtype=np.int64))
+    for more in ({}, {"component_limit": 5.0, "scalarization": "linear"}):
+        with pytest.raises(HomeostasisError, match="`env` must be made with `scalarization`, got None"):
+            HomeostasisVecEnv(native(scalarization=None), **more)
 
 
-@pytest.mark.parametrize("env_id", ENVS)
-@pytest.mark.parametrize("scalarization", ["linear", "min"])
+SCALARISED = [
+    (env_id, scalarization)
+    for env_id in ENVIRONMENTS
+    for scalarization in (*SCALARIZATIONS, "drive-reduction")
+    if scalarization != "drive-reduction" or env_id in WITH_SET_POINTS
+]
+
+
+@pytest.mark.parametrize(("env_id", "scalarization"), SCALARISED)
 @pytest.mark.filterwarnings("ignore:.*symmetric and normalized Box action space.*")
 def test_sb3_check_env_passes_on_every_scalarised_environment(env_id, scalarization):
     for actions in (None, "discrete", "box"):
         check_env(gym.make(env_id, scalarization=scalarization, actions=actions).unwrapped)
+
+
+@pytest.mark.parametrize("env_id", [env_id for env_id in ENVIRONMENTS if env_id not in WITH_SET_POINTS])
+def test_drive_reduction_is_refused_where_there_is_no_set_point(env_id):
+    with pytest.raises(HomeostasisError, match="'drive-reduction' needs levels with set points"):
+        gym.make(env_id, scalarization="drive-reduction")
+
+
+@pytest.mark.parametrize(("env_id", "scalarization"), SCALARISED)
+def test_sb3_evaluate_policy_works_on_every_scalarised_environment(env_id, scalarization):
+    env = Monitor(gym.make(env_id, scalarization=scalarization, episode_length=10))
+    model = PPO("MlpPolicy", env, n_steps=16, batch_size=16, policy_kwargs={"net_arch": [4]}, device="cpu")
+    returns, lengths = evaluate_policy(model, env, n_eval_episodes=2, return_episode_rewards=True)
+    assert len(returns) == 2 and np.isfinite(returns).all()
+    assert all(1 <= length <= 10 for length in lengths)
+
+
+def one_by_one(env_id, num_envs=3, **kwargs):
+    """Stable-Baselines3's own vector environment over what `gymnasium.make` gives."""
+    return DummyVecEnv([lambda: gym.make(env_id, scalarization="linear", **kwargs)] * num_envs)
+
+
+@pytest.mark.parametrize("env_id", ENVIRONMENTS)
+def test_it_equals_the_vector_environment_of_sb3_over_single_environments(env_id):
+    # Sustainability ends early where too much is harvested, the others at their last step.
+    ours, theirs = HomeostasisVecEnv(native(env_id, episode_length=12)), one_by_one(env_id, episode_length=12)
+    greedy = env_id == "Homeostasis-Sustainability-v0"
+    rows, expected = play(ours, 40, least=7 * greedy), play(theirs, 40, least=7 * greedy)
+    assert np.array_equal(rows[0], expected[0])
+    ended = cut = 0
+    for (o, r, d, infos), (oo, rr, dd, others) in zip(rows[1:], expected[1:], strict=True):
+        assert o.dtype == oo.dtype and r.dtype == rr.dtype and d.dtype == dd.dtype
+        assert np.array_equal(o, oo) and np.array_equal(r, rr) and np.array_equal(d, dd)
+        for info, other in zip(infos, others, strict=True):
+            assert info["TimeLimit.truncated"] == other["TimeLimit.truncated"]
+            assert np.array_equal(info["vector_reward"], other["vector_reward"])
+            assert ("terminal_observation" in info) == ("terminal_observation" in other)
+            if "terminal_observation" in other:
+                assert np.array_equal(info["terminal_observation"], other["terminal_observation"])
+            cut += info["TimeLimit.truncated"]
+        ended += int(d.sum())
+    assert ended >= 9
+    assert cut < ended if greedy else cut == ended
+
+
+@pytest.mark.parametrize("env_id", ["Homeostasis-MOHoN-v0", "Homeostasis-SleepWake-v0"])
+def test_attributes_are_those_of_every_lane_by_itself(env_id):
+    ours, theirs = HomeostasisVecEnv(native(env_id)), one_by_one(env_id)
+    play(ours, 5), play(theirs, 5)
+    single = theirs.envs[0].unwrapped
+    shared = [name for name in vars(single) if not name.startswith("_")]
+    assert {"benchmark", "action_space", "reward_names", "scalarization", "render_mode"} <= set(shared)
+    for name in [*shared, "metadata", "spec", "np_random_seed"]:
+        assert ours.get_attr(name) == theirs.get_attr(name), name
+        assert ours.get_attr(name, [2]) == theirs.get_attr(name, [2])
+        assert ours.has_attr(name)
+    for name in ("state", "noise_path"):
+        assert np.array_equal(ours.get_attr(name), theirs.get_attr(name)), name
+    states = [
+        [generator.bit_generator.state for generator in env.get_attr("np_random")] for env in (ours, theirs)
+    ]
+    assert states[0] == states[1]
+    for name, value in dataclasses.asdict(single.benchmark).items():
+        assert ours.get_attr(name) == [value] * 3
+    with pytest.raises(AttributeError, match="nonsense"):
+        ours.get_attr("nonsense")
+    assert not ours.has_attr("nonsense") and not theirs.has_attr("nonsense")
+
+
+def test_the_observation_space_of_a_lane_is_what_the_learner_sees():
+    env = HomeostasisVecEnv(native(), normalize=True)
+    assert env.get_attr("observation_space") == [env.observation_space] * 3
