@@ -26,8 +26,7 @@ from homeostasis_agents.sb3.run import TrainingRun
 from homeostasis_agents.sb3.spec import make_spec
 from homeostasis_agents.sb3.training import make_vec_env
 
-from homeostasis_gym.collapse import score
-from homeostasis_gym.collapse.summary import wilson_interval
+from homeostasis_gym.collapse import mean_over_trainings, rate_over_trainings, score
 from homeostasis_gym.core.benchmark import Benchmark, simulate
 
 ENVS = ("Single", "MOHoN", "MOBUO", "MOBUON", "Sustainability")
@@ -47,22 +46,9 @@ def evaluate(path: Path, benchmark: Benchmark, noise: np.ndarray) -> dict[str, A
     return {
         "score": [one.score for one in scored],
         "regret": [one.regret for one in scored],
-        "flips": sum(bool(one.flip) for one in scored),
-        "runaway_index": float(np.mean([one.runaway_index for one in scored])),
+        "flips": [bool(one.flip) for one in scored],
+        "runaway_index": [one.runaway_index for one in scored],
     }
-
-
-def over_seeds(values: np.ndarray, rounds: int = 4000) -> tuple[float, float, float]:
-    """Mean and 95 % interval of (seeds, episodes), both drawn again with replacement: seeds, and paths."""
-    generator = np.random.default_rng(0)
-    seeds, episodes = values.shape
-    means = np.empty(rounds)
-    for k in range(rounds):
-        rows = generator.integers(seeds, size=seeds)
-        columns = generator.integers(episodes, size=episodes)
-        means[k] = values[rows][:, columns].mean()
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(values.mean()), float(low), float(high)
 
 
 def handwritten(benchmark: Benchmark, name: str, noise: np.ndarray) -> np.ndarray:
@@ -83,6 +69,14 @@ def random_scores(benchmark: Benchmark, noise: np.ndarray) -> np.ndarray:
 def number(value: float) -> str:
     size = abs(value)
     return f"{value:.0f}" if size >= 100 else f"{value:.1f}" if size >= 1 or value == 0 else f"{value:.2f}"
+
+
+def between(interval: tuple[float, float] | None, form: str = "") -> str:
+    """An interval in brackets; nothing where all trainings gave the same, which tells no spread."""
+    if interval is None or interval[0] == interval[1]:
+        return ""
+    low, high = (format(end, form) if form else number(end) for end in interval)
+    return f" [{low}, {high}]"
 
 
 def rows_of(name: str, algorithms: list[str], arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -107,19 +101,22 @@ def rows_of(name: str, algorithms: list[str], arguments: argparse.Namespace) -> 
         if not found:
             continue
         regrets = np.array([one["regret"] for one in found])
-        flips, trials = sum(one["flips"] for one in found), regrets.size
+        flips = np.array([one["flips"] for one in found])
+        indices = np.array([one["runaway_index"] for one in found])
         rows.append(
             {
                 "env": env_id,
                 "agent": algorithm,
                 "trainings": len(found),
                 "score": float(np.mean([one["score"] for one in found])),
-                "regret": over_seeds(regrets),
+                "regret": float(regrets.mean()),
+                "regret_interval": mean_over_trainings(regrets),
                 "median_regret": float(np.median(regrets)),
                 "regret_per_seed": regrets.mean(axis=1).tolist(),
-                "flips": [flips, trials],
-                "flip_interval": wilson_interval(flips, trials),
-                "runaway_index": float(np.mean([one["runaway_index"] for one in found])),
+                "flips": [int(flips.sum()), flips.size],
+                "flip_interval": rate_over_trainings(flips),
+                "runaway_index": float(indices.mean()),
+                "runaway_interval": mean_over_trainings(indices),
                 "cpu_seconds": [float(np.mean(seconds)), float(np.max(seconds))],
                 "reference_policy": benchmark.reference_policy,
                 "reference_score": float(handwritten(benchmark, benchmark.reference_policy, noise).mean()),
@@ -132,7 +129,7 @@ def rows_of(name: str, algorithms: list[str], arguments: argparse.Namespace) -> 
 def table(rows: list[dict[str, Any]]) -> str:
     lines = [
         "| environment | agent | trainings | mean score | mean regret [95 %] | median regret | flips [95 %] "
-        "| Runaway Index | processor s of a training (mean, most) |",
+        "| Runaway Index [95 %] | processor s of a training (mean, most) |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     seen = set()
@@ -147,15 +144,14 @@ def table(rows: list[dict[str, Any]]) -> str:
             lines.append(
                 f"| {env} | random 0..10 | | {number(chance)} | {number(reference - chance)} | | | | |"
             )
-        mean, low, high = row["regret"]
         flips, trials = row["flips"]
         flip_low, flip_high = row["flip_interval"]
-        interval = f"[{number(low)}, {number(high)}]"
         lines.append(
             f"| {env} | {row['agent']} | {row['trainings']} | {number(row['score'])} "
-            f"| {number(mean)} {interval} "
-            f"| {number(row['median_regret'])} | {flips}/{trials} [{flip_low:.3f}, {flip_high:.3f}] "
-            f"| {row['runaway_index']:.3f} | {row['cpu_seconds'][0]:.0f}, {row['cpu_seconds'][1]:.0f} |"
+            f"| {number(row['regret'])}{between(row['regret_interval'])} | {number(row['median_regret'])} "
+            f"| {flips}/{trials} [{flip_low:.2f}, {flip_high:.2f}] "
+            f"| {row['runaway_index']:.3f}{between(row['runaway_interval'], '.3f')} "
+            f"| {row['cpu_seconds'][0]:.0f}, {row['cpu_seconds'][1]:.0f} |"
         )
     return "\n".join(lines)
 
