@@ -31,12 +31,20 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "penalties not damped": {"component_limit": None},
         "penalties cut at 100 (no leak)": {"component_leak": 0.0},
         "long credit (gae_lambda 0.95)": {"arguments": {"gae_lambda": 0.95}},
+        "long credit and small rewards (a tenth)": {
+            "arguments": {"gae_lambda": 0.95},
+            "reward_scale": 0.001,
+        },
         "one choice of all combinations": {"actions": "discrete"},
     },
     "MOBUON": {
         "as it is": {},
         "no grid before the network": {"grid": None},
         "a choice for each objective": {"actions": "multidiscrete"},
+    },
+    "MOBUO": {
+        "as it is": {},
+        "ten steps of ten times the lanes an update": {"envs": 640, "arguments": {"n_steps": 10}},
     },
 }
 
@@ -66,8 +74,8 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, default=Path("runs/ablation"))
-    parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=800_000)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=500_000)
     parser.add_argument("--episodes", type=int, default=300)
     parser.add_argument("--data", type=Path, default=Path("docs/figures/ablation.json"))
     parser.add_argument("--page", type=Path, default=Path("docs/reinforcement_learning.md"))

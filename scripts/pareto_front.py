@@ -2,11 +2,12 @@
 
     python scripts/pareto_front.py
 
-For every environment a policy is trained for each of several trade-offs: the components that belong to one
-objective are weighted from all for the first to all for the last, components that belong to none count as
-they are. Every policy is played on unseen noise. A point is on the front when no other is at least as good in
-both objectives and better in one. Trainings stand in ``runs/pareto``: the same command goes on where it
-stopped. Figures go to ``docs/figures/pareto-*.svg``, the numbers to ``docs/figures/pareto.json``.
+For every environment policies are trained for each of several trade-offs, with several seeds: the
+components that belong to one objective are weighted from all for the first to all for the last, components
+that belong to none count as they are. Every policy is played on unseen noise. A point is the mean of a
+trade-off's trainings, with its 95 % interval; it is on the front when no other is at least as good in both
+objectives and better in one. Trainings stand in ``runs/pareto``: the same command goes on where it stopped.
+Figures go to ``docs/figures/pareto-*.svg``, the numbers to ``docs/figures/pareto.json``.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from homeostasis_agents.sb3.run import TrainingRun
 from homeostasis_agents.sb3.spec import make_spec, settings_for
 from homeostasis_agents.sb3.training import make_vec_env
 
-from homeostasis_gym.collapse import score
+from homeostasis_gym.collapse import EpisodeScore, mean_over_trainings, rate_over_trainings, score
 from homeostasis_gym.core.benchmark import Benchmark
 
 TEST_NOISE = 5  # number of the set of noise paths; see the other studies
@@ -53,29 +54,38 @@ def run(env_id: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     settings = settings_for(arguments.algo, env_id)
     rows = []
     for share in np.linspace(0.0, 1.0, arguments.points).round(4).tolist():
-        spec = make_spec(
-            arguments.algo,
-            env_id,
-            steps=arguments.steps,
-            scalarization={"name": "linear", "weights": weights(base, share)},
-            # Weights leave alone what the penalties are damped for.
-            component_limit=settings["component_limit"],
-        )
-        training = TrainingRun(arguments.out / env_id / f"share-{share:g}", spec, episodes=30)
-        training.run()
-        scored = score(play(load_policy(training.best_path), benchmark, noise))
+        found: list[list[EpisodeScore]] = []
+        for seed in range(arguments.seeds):
+            spec = make_spec(
+                arguments.algo,
+                env_id,
+                seed=seed,
+                steps=arguments.steps,
+                scalarization={"name": "linear", "weights": weights(base, share)},
+                # Weights leave alone what the penalties are damped for.
+                component_limit=settings["component_limit"],
+            )
+            folder = arguments.out / env_id / f"share-{share:g}" / f"seed-{seed}"
+            training = TrainingRun(folder, spec, episodes=30)
+            training.run()
+            found.append(score(play(load_policy(training.best_path), benchmark, noise)))
+        objectives = {
+            name: [[one.objective_scores[name] for one in scored] for scored in found]
+            for name in benchmark.objective_names
+        }
+        flips = [[bool(one.flip) for one in scored] for scored in found]
         rows.append(
             {
                 "env": env_id,
                 "share": share,
-                "objectives": {
-                    name: float(np.mean([one.objective_scores[name] for one in scored]))
-                    for name in benchmark.objective_names
-                },
-                "score": float(np.mean([one.score for one in scored])),
-                "flip_rate": float(np.mean([bool(one.flip) for one in scored])),
-                "runaway_index": float(np.mean([one.runaway_index for one in scored])),
-                "regret": float(np.mean([one.regret for one in scored])),
+                "trainings": len(found),
+                "objectives": {name: float(np.mean(held)) for name, held in objectives.items()},
+                "objective_intervals": {name: mean_over_trainings(held) for name, held in objectives.items()},
+                "score": float(np.mean([[one.score for one in scored] for scored in found])),
+                "flip_rate": float(np.mean(flips)),
+                "flip_interval": rate_over_trainings(flips),
+                "runaway_index": float(np.mean([[one.runaway_index for one in scored] for scored in found])),
+                "regret": float(np.mean([[one.regret for one in scored] for scored in found])),
             }
         )
         print(json.dumps(rows[-1]), flush=True)
@@ -93,8 +103,14 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     from matplotlib import pyplot as plt
 
     names = list(rows[0]["objectives"])
-    figure, axis = plt.subplots(figsize=(7.5, 4.5))
-    x, y = ([row["objectives"][name] for row in rows] for name in names)
+    figure, axis = plt.subplots(figsize=(9, 5))
+    x, y = (np.array([row["objectives"][name] for row in rows]) for name in names)
+    if rows[0]["trainings"] > 1:
+        wide, high = (
+            np.abs(np.array([row["objective_intervals"][name] for row in rows]).T - centre)
+            for name, centre in zip(names, (x, y), strict=True)
+        )
+        axis.errorbar(x, y, xerr=wide, yerr=high, fmt="none", ecolor="lightgrey", zorder=0)
     marks = axis.scatter(
         x, y, c=[row["flip_rate"] for row in rows], cmap="magma_r", vmin=0, vmax=1, s=60, edgecolors="grey"
     )
@@ -111,11 +127,12 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
             fontsize=8,
         )
     told = [
-        f"{place + 1}: share {row['share']:.2f}, RI {row['runaway_index']:.2f}"
+        f"{place + 1}: share {row['share']:.2f}, RI {row['runaway_index']:.2f}, "
+        f"flips {row['flip_rate']:.2f} [{row['flip_interval'][0]:.2f}, {row['flip_interval'][1]:.2f}]"
         + ("" if row["front"] else ", dominated")
         for place, row in enumerate(rows)
     ]
-    axis.text(0.03, 0.03, "\n".join(told), transform=axis.transAxes, fontsize=7, va="bottom")
+    axis.text(1.22, 0.5, "\n\n".join(told), transform=axis.transAxes, fontsize=8, va="center")
     axis.set_xscale("symlog", linthresh=100)
     axis.set_yscale("symlog", linthresh=100)
     axis.set_xlabel(f"score of objective {names[0]}")
@@ -135,7 +152,8 @@ def main() -> int:
     parser.add_argument("--envs", nargs="+", default=["MOHoN", "MOBUO"])
     parser.add_argument("--algo", default="PPO")
     parser.add_argument("--points", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=1_000_000)
+    parser.add_argument("--seeds", type=int, default=3, help="trainings of every trade-off")
+    parser.add_argument("--steps", type=int, default=500_000)
     parser.add_argument("--episodes", type=int, default=100)
     parser.add_argument("--figures", type=Path, default=Path("docs/figures"))
     arguments = parser.parse_args()
