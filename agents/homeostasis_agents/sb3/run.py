@@ -15,10 +15,18 @@ from typing import Any
 from filelock import FileLock, Timeout
 from stable_baselines3.common.base_class import BaseAlgorithm
 
+from homeostasis_agents.sb3._warnings import warn
 from homeostasis_agents.sb3.evaluation import play, quality, training_return, unseen_noise
-from homeostasis_agents.sb3.policy import policy_of, save_policy
+from homeostasis_agents.sb3.policy import describe, policy_of, save_policy
 from homeostasis_agents.sb3.spec import TrainingSpec, versions
-from homeostasis_agents.sb3.training import Checkpoint, build, make_vec_env, quiet_torch, train
+from homeostasis_agents.sb3.training import (
+    Checkpoint,
+    build,
+    make_vec_env,
+    quiet_torch,
+    require_tensorboard,
+    train,
+)
 from homeostasis_gym.errors import HomeostasisError
 
 __all__ = ["TrainingRun"]
@@ -48,22 +56,33 @@ class TrainingRun:
         """The policy that did best in an evaluation, by what the training maximises."""
         return self.folder / "best.zip"
 
+    @property
+    def finished(self) -> bool:
+        """Whether the training has ended."""
+        return self.policy_path.exists()
+
     def run(
         self, *, progress: Callable[[float], None] | None = None, tensorboard: str | None = None
     ) -> dict[str, Any]:
         """Train, or go on with what an interrupted call has left, or tell what a finished one gave.
+
+        A finished training is told with other library versions too, with a warning; one that is not finished
+        is not gone on with, because its weights would be neither version's.
 
         Args:
             progress: Called with the finished share, 0 to 1.
             tensorboard: Folder for TensorBoard's files.
 
         Returns:
-            ``{"settings": ..., "policy": path, "seconds": ..., "cpu_seconds": ..., "evaluations": [...]}``;
-            the first seconds are wall time, the second the process's processor time, of training alone.
+            ``{"settings": ..., "policy": path, "best": {"policy": path, "steps": ..., "evaluation": ...} or
+            None, "seconds": ..., "cpu_seconds": ..., "evaluations": [...], "finished_before": bool,
+            "versions": ...}``; the first seconds are wall time, the second the process's processor time, of
+            training alone. ``versions`` are those that it was trained with.
 
         Raises:
-            HomeostasisError: The folder holds another training, or is not writable, or another process
-                is training in it.
+            HomeostasisError: The folder holds another training, or the beginning of one by other library
+                versions, or is not writable, or another process is training in it.
+            MissingExtraError: TensorBoard is asked for and not installed.
         """
         lock = FileLock(self.folder / ".lock")
         try:
@@ -76,18 +95,24 @@ class TrainingRun:
                 f"`out` must be a writable folder, got {self.folder} ({error.strerror})"
             ) from error
         try:
-            if not self.policy_path.exists():
-                with quiet_torch():  # what cannot be trained must not take the folder
+            finished = self.finished
+            if not finished:  # what cannot be trained must not take the folder
+                if tensorboard is not None:
+                    require_tensorboard()
+                with quiet_torch():
                     build(self.spec)
-            self._claim()
-            if not self.policy_path.exists():
+            trained_with = self._claim()
+            if not finished:
                 self._train(progress, tensorboard)
             return {
                 "settings": self.spec.to_dict(),
                 "policy": str(self.policy_path),
+                "best": self._best(),
                 "seconds": sum(line["seconds"] for line in self.evaluations()),
                 "cpu_seconds": sum(line["cpu_seconds"] for line in self.evaluations()),
                 "evaluations": self.evaluations(),
+                "finished_before": finished,
+                "versions": trained_with,
             }
         finally:
             lock.release()
@@ -99,23 +124,61 @@ class TrainingRun:
             return []
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
-    def _claim(self) -> None:
-        """Write down what this folder is, or check that it is this."""
+    def _claim(self) -> dict[str, str]:
+        """Write down what this folder is, or check that it is this.
+
+        Returns:
+            The library versions of the training.
+        """
         path = self.folder / "training.json"
-        spec = self.spec.to_dict()
-        wanted = {"spec": spec, "evaluation_episodes": self.episodes, "versions": versions()}
-        if path.exists():
-            held = json.loads(path.read_text(encoding="utf-8"))
-            decisive = [key for key in spec if key != "tuned_by"]
-            different = [key for key in decisive if held["spec"].get(key) != spec[key]]
-            different += [key for key in ("evaluation_episodes", "versions") if held[key] != wanted[key]]
-            if different:
+        spec, here = self.spec.to_dict(), versions()
+        if not path.exists():
+            if self.finished:
                 raise HomeostasisError(
-                    f"`out` {self.folder} holds another training, which differs in {', '.join(different)}; "
+                    f"`out` {self.folder} holds a {self.policy_path.name} of an unknown training; "
                     "name another folder"
                 )
-            return
-        _write(path, json.dumps(wanted, indent=2) + "\n")
+            wanted = {"spec": spec, "evaluation_episodes": self.episodes, "versions": here}
+            _write(path, json.dumps(wanted, indent=2) + "\n")
+            return here
+        held = json.loads(path.read_text(encoding="utf-8"))
+        then: dict[str, str] = held["versions"]
+        there = {**held["spec"], "evaluation_episodes": held["evaluation_episodes"]}
+        asked = {**spec, "evaluation_episodes": self.episodes}
+        different = [
+            f"{key} ({there.get(key)!r} there, {asked[key]!r} here)"
+            for key in asked
+            if key != "tuned_by" and there.get(key) != asked[key]
+        ]
+        if different:
+            raise HomeostasisError(
+                f"`out` {self.folder} holds another training, which differs in {', '.join(different)}; "
+                "name another folder"
+            )
+        changed = ", ".join(
+            f"{name} {then.get(name) or 'none'} (here {here.get(name) or 'none'})"
+            for name in sorted({*then, *here})
+            if (then.get(name) or "") != (here.get(name) or "")
+        )
+        if changed and not self.finished:
+            raise HomeostasisError(
+                f"`out` {self.folder} holds a training that was begun with {changed}; going on would mix "
+                "versions: install those, or name another folder"
+            )
+        if changed:
+            warn(f"{self.folder} was trained with {changed}; the same training here may give other weights")
+        return then
+
+    def _best(self) -> dict[str, Any] | None:
+        """The best evaluation's policy, as its file tells."""
+        notes = describe(self.best_path) if self.best_path.exists() else None
+        if notes is None:
+            return None
+        return {
+            "policy": str(self.best_path),
+            "steps": notes.get("steps"),
+            "evaluation": notes.get("evaluation"),
+        }
 
     def _train(self, progress: Callable[[float], None] | None, tensorboard: str | None) -> None:
         benchmark = make_vec_env(self.spec, 1).env.benchmark

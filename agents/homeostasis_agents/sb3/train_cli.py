@@ -11,32 +11,36 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from homeostasis_agents.sb3 import require
-from homeostasis_agents.sb3.spec import ALGORITHMS, TrainingSpec, make_spec
-from homeostasis_gym.errors import HomeostasisError
+from homeostasis_agents.sb3.spec import ALGORITHMS, DEFAULT_ENV, TrainingSpec, has_settings, make_spec
+from homeostasis_gym.errors import HomeostasisError, UnknownNameError
+from homeostasis_gym.registration import ENVIRONMENTS
 
 if TYPE_CHECKING:
     from homeostasis_agents.sb3.run import TrainingRun
 
 __all__ = ["add_parser"]
 
+# What stands for an algorithm on the command line: ppo, ..., recurrent-ppo.
+_TYPED = {re.sub("(?<=[a-z])(?=[A-Z])", "-", name).lower(): name for name in ALGORITHMS}
+
 
 def add_parser(subparsers: Any) -> None:
     """Add the verb ``train`` to the command line."""
-    names = ", ".join(name.lower() for name in ALGORITHMS)
     parser = subparsers.add_parser(
         "train",
         help="train a reinforcement learning agent",
         description="Train an algorithm of Stable-Baselines3 in one of the environments. An interrupted "
         "training goes on when the same command is given again.",
     )
-    parser.add_argument("--algo", required=True, help=f"one of {names}")
+    parser.add_argument("--algo", required=True, help=f"one of {', '.join(_TYPED)}")
     parser.add_argument("--env", default="Homeostasis-MOHoN-v0", help="environment (default: %(default)s)")
     parser.add_argument(
         "--scalarisation",
@@ -78,7 +82,13 @@ def _train(arguments: argparse.Namespace) -> int:
         raise HomeostasisError(f"`--eval-episodes` must be at least 1, got {arguments.eval_episodes}")
     spec = _spec(arguments)
     run = TrainingRun(arguments.out, spec, episodes=arguments.eval_episodes)
-    with _progress(spec, enabled=not arguments.json) as tell:
+    if not run.finished and spec.env_id in ENVIRONMENTS and not has_settings(spec.algorithm, spec.env_id):
+        print(
+            f"homeostasis-gym: note: {spec.algorithm} has no settings of its own in {spec.env_id}; those "
+            f"for {DEFAULT_ENV} are taken, and --set NAME=JSON changes them",
+            file=sys.stderr,
+        )
+    with _progress(spec, enabled=not arguments.json and not run.finished) as tell:
         result = run.run(
             progress=tell, tensorboard=None if arguments.tensorboard is None else str(arguments.tensorboard)
         )
@@ -90,15 +100,19 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _spec(arguments: argparse.Namespace) -> TrainingSpec:
-    algorithms = {name.lower(): name for name in ALGORITHMS}
-    algorithm = algorithms.get(arguments.algo.lower().replace("-", "").replace("_", ""), arguments.algo)
+    algorithm = _TYPED.get(arguments.algo, arguments.algo)
+    if algorithm not in ALGORITHMS:
+        raise UnknownNameError(
+            f"`--algo` must be one of {', '.join(_TYPED)} (or {', '.join(ALGORITHMS)}), "
+            f"got {arguments.algo!r}"
+        )
     settings = dict(_pair("--set", text) for text in arguments.set)
     fixed = {"algorithm", "env_id", "env_kwargs", "scalarization", "seed", "steps"} & set(settings)
     if fixed:
         raise HomeostasisError(f"`--set` must not name {fixed.pop()!r}, which has an option of its own")
     return make_spec(
         algorithm,
-        arguments.env,
+        arguments.env.removeprefix("homeostasis_gym:"),  # the prefix imports what is imported here
         env_kwargs=dict(_pair("--env-arg", text) for text in arguments.env_arg),
         scalarization=_json_or_word(arguments.scalarization),
         seed=arguments.seed,
@@ -154,13 +168,30 @@ def _progress(spec: TrainingSpec, enabled: bool) -> Iterator[Callable[[float], N
 
 
 def _show(run: TrainingRun, result: dict[str, Any]) -> None:
-    last = result["evaluations"][-1]
-    onset = "-" if last["onset"] is None else f"{last['onset']:.0f}"
-    print(
+    last, best = result["evaluations"][-1], result["best"]
+    when = ", finished before; nothing was trained now" if result["finished_before"] else ""
+    lines = [
         f"{run.spec.algorithm} in {run.spec.env_id}, seed {run.spec.seed}: {last['steps']} steps, "
-        f"{result['seconds']:.0f} s\n"
-        f"on {run.episodes} unseen noise paths: score {last['score']:.1f}, regret {last['regret']:.1f} "
-        f"(median {last['median_regret']:.1f}), flip rate {last['flip_rate']:.2f}, "
-        f"Runaway Index {last['runaway_index']:.3f}, median onset {onset}\n"
-        f"use it: --agents sb3:{run.policy_path}"
+        f"{result['seconds']:.0f} s{when}",
+        f"on {run.episodes} unseen noise paths: {_quality(last)}",
+    ]
+    if best is not None:
+        lines.append(f"best after {best['steps']} steps: {_quality(best['evaluation'])}")
+    lines.append(f"use it: --agents sb3:{run.policy_path}")
+    if best is not None:
+        lines.append(f"or the best: --agents sb3:{run.best_path}")
+    print("\n".join(lines))
+
+
+def _quality(found: Mapping[str, Any]) -> str:
+    """An evaluation in words; what could not be measured is a dash."""
+
+    def number(name: str, digits: int) -> str:
+        value = found[name]
+        return "-" if value is None else f"{value:.{digits}f}"
+
+    return (
+        f"score {number('score', 1)}, regret {number('regret', 1)} (median {number('median_regret', 1)}), "
+        f"flip rate {number('flip_rate', 2)}, Runaway Index {number('runaway_index', 3)}, "
+        f"median onset {number('onset', 0)}"
     )

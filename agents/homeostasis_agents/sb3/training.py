@@ -27,7 +27,9 @@ from homeostasis_agents.sb3 import require
 from homeostasis_agents.sb3.networks import Grid
 from homeostasis_agents.sb3.spec import ALGORITHMS, TrainingSpec
 from homeostasis_agents.sb3.vec_env import HomeostasisVecEnv
-from homeostasis_gym.errors import HomeostasisError
+from homeostasis_gym.envs.vector import HomeostasisVectorEnv
+from homeostasis_gym.errors import HomeostasisError, UnknownNameError
+from homeostasis_gym.registration import ENVIRONMENTS
 
 __all__ = [
     "Checkpoint",
@@ -37,6 +39,7 @@ __all__ = [
     "make_vec_env",
     "policy_kwargs",
     "quiet_torch",
+    "require_tensorboard",
     "train",
 ]
 
@@ -78,6 +81,10 @@ def make_vec_env(
     Raises:
         HomeostasisError: No such environment, or it does not take these arguments.
     """
+    # Not `gymnasium.spec`, which imports the module that an id may name and takes a missing version for any.
+    known = gym.registry.get(spec.env_id)
+    if known is None or known.vector_entry_point is None:
+        raise _none_of_ours(spec.env_id)
     try:
         env = gym.make_vec(
             spec.env_id,
@@ -89,15 +96,23 @@ def make_vec_env(
             **spec.env_kwargs,
         )
     except (gym.error.Error, TypeError) as error:
+        if spec.env_id not in ENVIRONMENTS:
+            raise _none_of_ours(spec.env_id) from error
         raise HomeostasisError(f"`env_id` {spec.env_id!r} with {dict(spec.env_kwargs)}: {error}") from error
+    if not isinstance(env.unwrapped, HomeostasisVectorEnv):
+        raise _none_of_ours(spec.env_id)
     return HomeostasisVecEnv(
-        env.unwrapped,  # type: ignore[arg-type] # checked inside
+        env.unwrapped,
         normalize=True,
         reward_scale=spec.reward_scale if reward_scale is None else reward_scale,
         component_limit=spec.component_limit,
         component_leak=spec.component_leak,
         scalarization=spec.scalarization,
     )
+
+
+def _none_of_ours(env_id: str) -> UnknownNameError:
+    return UnknownNameError(f"`env_id` must be one of {', '.join(ENVIRONMENTS)}, got {env_id!r}")
 
 
 def build(spec: TrainingSpec, *, tensorboard: str | None = None) -> BaseAlgorithm:
@@ -161,7 +176,7 @@ def train(
         MissingExtraError: TensorBoard is asked for and not installed.
     """
     if tensorboard is not None:
-        require("tensorboard", "pip install tensorboard")
+        require_tensorboard()
     with quiet_torch():
         model = build(spec, tensorboard=tensorboard)
         done = checkpoint.restore(model) if checkpoint is not None else 0
@@ -178,6 +193,15 @@ def train(
     if progress is not None:
         progress(1.0)
     return model
+
+
+def require_tensorboard() -> None:
+    """Check that TensorBoard is installed.
+
+    Raises:
+        MissingExtraError: It is not.
+    """
+    require("tensorboard", "pip install 'homeostasis-gym[tensorboard]'")
 
 
 class Checkpoint:

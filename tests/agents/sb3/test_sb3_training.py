@@ -183,7 +183,8 @@ def test_a_run_is_kept_resumed_and_not_repeated(tmp_path, monkeypatch):
     real = TrainingRun._train
     monkeypatch.setattr(TrainingRun, "_train", lambda *a: calls.append(1) or real(*a))
     again = TrainingRun(tmp_path / "whole", spec, episodes=2).run()
-    assert again == whole and not calls
+    assert again == {**whole, "finished_before": True} and not calls
+    assert whole["finished_before"] is False
 
     import homeostasis_agents.sb3.run as module
 
@@ -215,8 +216,13 @@ def test_a_run_is_kept_resumed_and_not_repeated(tmp_path, monkeypatch):
 
 def test_a_folder_holds_one_training(tmp_path):
     TrainingRun(tmp_path, tiny(steps=40), episodes=1).run()
-    with pytest.raises(HomeostasisError, match="holds another training, which differs in seed"):
+    with pytest.raises(
+        HomeostasisError, match=r"holds another training, which differs in seed \(0 there, 3 here\); name"
+    ):
         TrainingRun(tmp_path, tiny(steps=40, seed=3), episodes=1).run()
+    (tmp_path / "training.json").unlink()
+    with pytest.raises(HomeostasisError, match=r"holds a policy.zip of an unknown training"):
+        TrainingRun(tmp_path, tiny(steps=40), episodes=1).run()
 
 
 def test_settings_hold_every_algorithm_and_are_complete():
@@ -235,8 +241,13 @@ def test_wrong_settings_are_named():
         tiny(steps=0)
     with pytest.raises(HomeostasisError, match=r"`training settings`.*nonsense"):
         tiny(nonsense=1)
-    with pytest.raises(HomeostasisError, match="`env_id` 'Homeostasis-Nowhere-v0'"):
-        train(tiny(env_id="Homeostasis-Nowhere-v0"))
+    for env_id in ("Homeostasis-Nowhere-v0", "CartPole-v1", "Blackjack-v1"):
+        with pytest.raises(
+            UnknownNameError, match=f"`env_id` must be one of Homeostasis-Single-v0, .*, got '{env_id}'"
+        ):
+            train(tiny(env_id=env_id))
+    with pytest.raises(HomeostasisError, match=r"`env_id` 'Homeostasis-MOHoN-v0' with .*'nonsense': 1"):
+        train(tiny(env_kwargs={"nonsense": 1}))
     spec = TrainingSpec.from_dict({**tiny().to_dict(), "arguments": {"nonsense": 1}})
     with pytest.raises(HomeostasisError, match=r"`arguments` of PPO.*nonsense"):
         train(spec)
