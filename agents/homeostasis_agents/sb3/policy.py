@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import os
-import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,11 +19,13 @@ from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 
+from homeostasis_agents.sb3._warnings import warn
 from homeostasis_agents.sb3.spec import ALGORITHMS, TrainingSpec, versions
 from homeostasis_agents.sb3.training import algorithm_class, empty_policy
 from homeostasis_agents.sb3.vec_env import normalized_space, normalizer
 from homeostasis_gym.agent import Decision, Task
-from homeostasis_gym.core.benchmark import Benchmark
+from homeostasis_gym.core.benchmark import NO_LIMIT, Benchmark
+from homeostasis_gym.core.value_graph import ValueGraph, ValueGraphSeat
 from homeostasis_gym.errors import HomeostasisError
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
 
 _MEMBER = "homeostasis_gym.json"
 _FORMAT = 1
+_VALUE_GRAPHS = ("Homeostasis-ValueGraph-v0", "value_graph_v0")
 
 
 class UntrustedFileWarning(UserWarning):
@@ -83,7 +85,7 @@ class PolicyAgent:
         task: The seat.
 
     Raises:
-        HomeostasisError: The policy was made for other spaces.
+        HomeostasisError: The policy was made for other spaces, or in the value graph for other units.
     """
 
     def __init__(self, policy: Policy, task: Task) -> None:
@@ -106,6 +108,7 @@ class PolicyAgent:
                 f"the policy was trained on observations {seen}, but {task.env_id} "
                 f"with these arguments has {plain}, or {normal} with NormalizedObservation"
             )
+        _check_units(policy, task)
         self._units = units_of(policy.action_space, task.benchmark.objectives)
         self._memory: Any = None
         self._first = True
@@ -129,6 +132,35 @@ class PolicyAgent:
         )
         self._first = False
         return Decision(self._task.action(self._units(action)))
+
+
+def _check_units(policy: Policy, task: Task) -> None:
+    """In the value graph so many units make a whole correction: elsewhere the same count is another size.
+
+    Raises:
+        HomeostasisError: The policy was trained with other units than the task has.
+    """
+    graph, spec, space = task.benchmark, policy.spec, policy.action_space
+    if not isinstance(graph, ValueGraph):
+        return
+    if spec is not None and spec.env_id in _VALUE_GRAPHS:
+        trained = ValueGraph(**spec.env_kwargs).units
+    else:
+        most = int(np.max(units_of(space, graph.objectives)(_greatest(space))))
+        trained = ValueGraph(max_consumption=None if most >= NO_LIMIT else most).units
+    if trained != graph.units:
+        argument = "units" if isinstance(graph, ValueGraphSeat) else "max_consumption"
+        raise HomeostasisError(
+            f"the policy was trained with {argument}={trained}, but {task.env_id} has {graph.units}: what it "
+            f"chooses would be {trained / graph.units:g} times the correction that it learned; make the "
+            f"environment with {argument}={trained}"
+        )
+
+
+def _greatest(space: gym.Space[Any]) -> Any:
+    if isinstance(space, gym.spaces.MultiDiscrete):
+        return space.nvec - 1
+    return space.high if isinstance(space, gym.spaces.Box) else int(getattr(space, "n", 1)) - 1
 
 
 def save_policy(path: Path, model: BaseAlgorithm, spec: TrainingSpec, **notes: Any) -> None:
@@ -232,7 +264,7 @@ def describe(path: Path) -> dict[str, Any] | None:
         HomeostasisError: The file is missing or broken, or written in a newer format.
     """
     if not path.is_file():
-        raise HomeostasisError(f"`sb3:PATH` must name a policy file, but {path} is no file")
+        raise HomeostasisError(f"`sb3:PATH` must name a policy file, but {_what_is_at(path)}")
     try:
         with zipfile.ZipFile(path) as archive:
             if _MEMBER not in archive.namelist():
@@ -245,6 +277,17 @@ def describe(path: Path) -> dict[str, Any] | None:
             f"{path} has policy format {notes.get('format')!r}, this version reads {_FORMAT}"
         )
     return notes
+
+
+def _what_is_at(path: Path) -> str:
+    """What stands where a policy file should, and which files may have been meant."""
+    if path.is_dir():
+        what, first = "a folder", [path / "policy.zip", path / "best.zip"]
+        candidates = [*first, *sorted(set(path.glob("*.zip")) - set(first))]
+    else:
+        what, candidates = "no file", [Path(f"{path}.zip")]
+    meant = [str(file) for file in candidates if file.is_file()]
+    return f"{path} is {what}" + (f"; is {' or '.join(meant)} meant?" if meant else "")
 
 
 def is_seat(path: str | Path) -> bool:
@@ -303,11 +346,10 @@ def _load_foreign(path: Path, algorithm: str | None) -> Policy:
         raise HomeostasisError(
             f"`algorithm` must be one of {', '.join(ALGORITHMS)}, got {name!r} ({path} does not say it)"
         )
-    warnings.warn(
+    warn(
         f"{path} was not written by homeostasis-gym. Files of Stable-Baselines3 are pickles, and loading one "
         "can run any code that its author put inside: load only files that you trust",
         UntrustedFileWarning,
-        stacklevel=4,
     )
     try:
         model = algorithm_class(name).load(path, device="cpu")

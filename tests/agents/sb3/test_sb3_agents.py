@@ -28,6 +28,7 @@ from homeostasis_agents.sb3.training import train
 from stable_baselines3 import A2C, DQN, PPO, SAC
 
 from homeostasis_gym.agent import Task, make_agent
+from homeostasis_gym.cli import main
 from homeostasis_gym.errors import HomeostasisError, MissingExtraError
 from homeostasis_gym.rollout import rollout
 from homeostasis_gym.wrappers import NormalizedObservation, Scalarized
@@ -233,6 +234,22 @@ def test_damaged_and_wrong_files_are_told(policy_file, tmp_path):
         make_agent(f"sb3:{policy_file}", Task.from_env(published(objectives=3)))
 
 
+def test_a_folder_is_told_with_the_files_that_may_be_meant(policy_file, tmp_path):
+    task, folder = Task.from_env(published()), policy_file.parent
+    with pytest.raises(HomeostasisError, match=rf"{folder} is a folder; is {policy_file} meant\?"):
+        make_agent(f"sb3:{folder}", task)
+    for name in ("best.zip", "ALICE.zip"):
+        policy_file.with_name(name).write_bytes(policy_file.read_bytes())
+    meant = " or ".join(str(folder / name) for name in ("policy.zip", "best.zip", "ALICE.zip"))
+    with pytest.raises(HomeostasisError, match=rf"is a folder; is {meant} meant\?"):
+        make_agent(f"sb3:{folder}", task)
+    with pytest.raises(HomeostasisError, match=rf"policy is no file; is {policy_file} meant\?"):
+        make_agent(f"sb3:{policy_file.with_suffix('')}", task)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(HomeostasisError, match=r"empty is a folder$"):
+        make_agent(f"sb3:{tmp_path / 'empty'}", task)
+
+
 def rewrite(path, member, change):
     with zipfile.ZipFile(path) as archive:
         content = {name: archive.read(name) for name in archive.namelist()}
@@ -292,6 +309,40 @@ def test_a_foreign_model_of_another_major_version_is_refused(tmp_path):
 def foreign(path, env, **settings):
     PPO("MlpPolicy", env, device="cpu", n_steps=16, batch_size=16, **settings).save(path)
     return path
+
+
+def test_the_warning_points_at_the_callers_own_line(tmp_path):
+    path = foreign(tmp_path / "foreign.zip", gym.make(MOHON, scalarization="linear"))
+    task = Task.from_env(published())
+    for load in (
+        lambda: make_agent(f"sb3:{path}", task),
+        lambda: sb3.load(task, str(path)),
+        lambda: load_any(path, task),
+    ):
+        with pytest.warns(UntrustedFileWarning) as told:
+            load()
+        assert [warning.filename for warning in told] == [__file__]
+        assert told[0].lineno == load.__code__.co_firstlineno
+
+
+@pytest.mark.parametrize("caller", ["homeostasis_gym.cli", "concurrent.futures.process"])
+def test_without_a_callers_line_it_is_one_plain_line(caller, tmp_path, capsys, recwarn):
+    path = foreign(tmp_path / "foreign.zip", gym.make(MOHON, scalarization="linear"))
+    names = {"__name__": caller, "sb3": sb3, "task": Task.from_env(published()), "path": str(path)}
+    assert eval("sb3.load(task, path)", names)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"homeostasis-gym: warning: {path} was not written by homeostasis-gym")
+    assert not recwarn
+
+
+@pytest.mark.slow
+def test_the_command_line_says_it_in_one_line(tmp_path, capfd):
+    path = foreign(tmp_path / "foreign.zip", gym.make(MOHON, scalarization="linear"))
+    words = ["compare", "--agents", f"sb3:{path}=1", "--steps", "3", "--workers", "1"]
+    assert main([*words, "--out", str(tmp_path / "run")]) == 0
+    lines = [line for line in capfd.readouterr().err.splitlines() if "pickle" in line or "Untrusted" in line]
+    assert len(lines) == 1
+    assert lines[0].startswith(f"homeostasis-gym: warning: {path} was not written by homeostasis-gym")
 
 
 @pytest.mark.filterwarnings("ignore::homeostasis_agents.sb3.policy.UntrustedFileWarning")
@@ -368,11 +419,23 @@ def test_the_train_verb_writes_a_policy_that_plays(tmp_path, capsys):
     rollout(env, make_agent(f"sb3:{out / 'policy.zip'}", Task.from_env(env)), seed=0)
 
 
+OURS = r"`env_id` must be one of Homeostasis-Single-v0, Homeostasis-MOHoN-v0, .*, "
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--algo", "trpo"], "`algorithm` must be one of PPO"),
-        (["--algo", "ppo", "--env", "Nowhere-v0"], "`env_id` 'Nowhere-v0'"),
+        (
+            ["--algo", "trpo"],
+            "`--algo` must be one of ppo, a2c, dqn, sac, recurrent-ppo .or PPO, .* got 'trpo'",
+        ),
+        (["--algo", "recurrent_ppo"], "`--algo` must be one of .*recurrent-ppo .or .*, got 'recurrent_ppo'"),
+        (["--algo", "ppo", "--env", "Nowhere-v0"], OURS + "got 'Nowhere-v0'"),
+        (["--algo", "ppo", "--env", "CartPole-v1"], OURS + "got 'CartPole-v1'"),
+        (["--algo", "ppo", "--env", "Homeostasis-MOHoN"], OURS + "got 'Homeostasis-MOHoN'"),
+        (["--algo", "ppo", "--env", "nowhere:Nowhere-v0"], OURS + "got 'nowhere:Nowhere-v0'"),
+        (["--algo", "ppo", "--set", "learning_rate=abc"], "`learning_rate` must be a finite .* got 'abc'"),
+        (["--algo", "ppo", "--set", "arguments=5"], "`arguments` must be a mapping .* got 5"),
         (["--algo", "ppo", "--set", "steps"], "`--set` must be NAME=JSON, got 'steps'"),
         (["--algo", "ppo", "--set", "seed=1"], "`--set` must not name 'seed'"),
         (["--algo", "ppo", "--set", "nonsense=1"], "nonsense"),

@@ -5,6 +5,9 @@ import pytest
 pytest.importorskip("stable_baselines3")
 
 from homeostasis_agents.sb3.evaluation import unseen_noise
+from homeostasis_agents.sb3.policy import save_policy
+from homeostasis_agents.sb3.spec import make_spec
+from homeostasis_agents.sb3.training import train
 from homeostasis_agents.sb3.value_graph import (
     MODES,
     SeatsVecEnv,
@@ -15,6 +18,7 @@ from homeostasis_agents.sb3.value_graph import (
     seats_policy,
     train_seats,
 )
+from stable_baselines3 import PPO
 
 import homeostasis_gym  # noqa: F401
 from homeostasis_gym.agent import Task, make_agent
@@ -126,6 +130,37 @@ def test_a_seat_is_refused_where_it_was_not_trained_for(tmp_path):
         make_agent(f"sb3:{file}", helper)
     with pytest.raises(HomeostasisError, match="must hold the files of trained seats"):
         load_seats(tmp_path / "elsewhere")
+
+
+@pytest.mark.filterwarnings("ignore::homeostasis_agents.sb3.policy.UntrustedFileWarning")
+@pytest.mark.parametrize("actions", ["multidiscrete", "discrete", "box"])
+def test_a_helper_is_refused_where_a_correction_has_other_units(actions, tmp_path):
+    env_id, one = "Homeostasis-ValueGraph-v0", {"max_consumption": 1, "episode_length": 10}
+    arguments = {"n_steps": 10, "batch_size": 20, "n_epochs": 1}
+    spec = make_spec(
+        "PPO", env_id, env_kwargs=one, steps=20, envs=2, net_arch=[4], actions=actions, arguments=arguments
+    )
+    ours, foreign = tmp_path / "ours.zip", tmp_path / "foreign.zip"
+    save_policy(ours, train(spec), spec)
+    plain = gym.make(env_id, scalarization="linear", actions=actions, **one)
+    PPO("MlpPolicy", plain, n_steps=16, batch_size=16, device="cpu").save(foreign)
+    message = (
+        r"trained with max_consumption=1, but .* has 10: .* 0\.1 times .*; make the .* max_consumption=1"
+    )
+    for path in (ours, foreign):
+        assert make_agent(f"sb3:{path}", Task.from_env(gym.make(env_id, **one)))
+        for limit in (10, None):
+            other = gym.make(env_id, **{**one, "max_consumption": limit})
+            with pytest.raises(HomeostasisError, match=message):
+                make_agent(f"sb3:{path}", Task.from_env(other))
+
+
+@pytest.mark.filterwarnings("ignore::homeostasis_agents.sb3.policy.UntrustedFileWarning")
+def test_no_limit_counts_as_ten_units(tmp_path):
+    env_id = "Homeostasis-ValueGraph-v0"
+    env = gym.make(env_id, scalarization="linear", max_consumption=None, actions="box")
+    PPO("MlpPolicy", env, n_steps=16, batch_size=16, device="cpu").save(tmp_path / "foreign.zip")
+    assert make_agent(f"sb3:{tmp_path / 'foreign.zip'}", Task.from_env(gym.make(env_id)))
 
 
 def test_learning_rate_and_entropy_bonus_fall_over_all_rounds():
