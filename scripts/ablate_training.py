@@ -74,6 +74,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, default=Path("runs/ablation"))
+    parser.add_argument("--envs", nargs="+", default=list(VARIANTS), choices=VARIANTS)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=500_000)
     parser.add_argument("--episodes", type=int, default=300)
@@ -82,8 +83,8 @@ def main() -> int:
     arguments = parser.parse_args()
     rows = [
         run(name, variant, changes, arguments)
-        for name, variants in VARIANTS.items()
-        for variant, changes in variants.items()
+        for name in arguments.envs
+        for variant, changes in VARIANTS[name].items()
     ]
     data = {"seeds": arguments.seeds, "steps": arguments.steps, "episodes": arguments.episodes, "rows": rows}
     arguments.data.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")

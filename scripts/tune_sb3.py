@@ -50,7 +50,7 @@ def propose(trial: optuna.Trial, algorithm: str, env_id: str) -> dict[str, Any]:
         "arguments": arguments,
     }
     if "component_limit" in known:  # not where nothing is damped
-        changes["component_limit"] = choice("component_limit", 50.0, 100.0, 150.0, 300.0)
+        changes["component_limit"] = choice("component_limit", 30.0, 50.0, 100.0, 150.0, 300.0)
     if algorithm in ("PPO", "A2C", "RecurrentPPO"):
         arguments["ent_coef"] = trial.suggest_float("ent_coef", 0.005, 0.1, log=True)
         arguments["gae_lambda"] = choice("gae_lambda", 0.0, 0.3, 0.6)
@@ -62,6 +62,8 @@ def propose(trial: optuna.Trial, algorithm: str, env_id: str) -> dict[str, Any]:
     if algorithm == "A2C":
         arguments["n_steps"] = choice("n_steps", 5, 10, 20)
     if algorithm in ("DQN", "SAC"):
+        # The others normalise advantages; values learned step by step have to resolve single units.
+        changes["reward_scale"] = choice("reward_scale", 0.001, 0.003, 0.01)
         arguments["gradient_steps"] = choice("gradient_steps", 1, 2, 4)
         arguments["batch_size"] = choice("batch_size", 256, 512, 1024)
     if algorithm == "DQN":
