@@ -10,8 +10,11 @@ def fill(page: Path, mark: str, text: str) -> int:
     """Replace what stands between ``<!-- mark: begin -->`` and ``<!-- mark: end -->``.
 
     Returns:
-        An exit status: 0, or 1 where the page lacks the marks, which is told.
+        An exit status: 0, or 1 where the page is missing or lacks the marks, which is told.
     """
+    if not page.is_file():
+        print(f"{page} is no file; the table above goes nowhere else", file=sys.stderr)
+        return 1
     begin, end = f"<!-- {mark}: begin -->", f"<!-- {mark}: end -->"
     held = page.read_text(encoding="utf-8")
     if begin not in held or end not in held:
