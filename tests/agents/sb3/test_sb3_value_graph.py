@@ -6,11 +6,11 @@ pytest.importorskip("stable_baselines3")
 
 from homeostasis_agents.sb3.evaluation import unseen_noise
 from homeostasis_agents.sb3.policy import save_policy
+from homeostasis_agents.sb3.seats_vec_env import SeatsVecEnv
 from homeostasis_agents.sb3.spec import make_spec
 from homeostasis_agents.sb3.training import train
 from homeostasis_agents.sb3.value_graph import (
     MODES,
-    SeatsVecEnv,
     collapsed_agents,
     count_collapsed,
     load_seats,
