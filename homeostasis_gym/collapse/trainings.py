@@ -18,6 +18,9 @@ from homeostasis_gym.errors import HomeostasisError
 
 __all__ = ["mean_over_trainings", "rate_over_trainings"]
 
+# With fewer flips the spread of their rate cannot be estimated; the usual least count of a cell.
+_FEWEST = 5
+
 
 def mean_over_trainings(values: ArrayLike, confidence: float = 0.95) -> Interval | None:
     """Interval of the mean over all trainings and all paths that there could be.
@@ -44,7 +47,7 @@ def mean_over_trainings(values: ArrayLike, confidence: float = 0.95) -> Interval
     if len(table) < 2:
         return None
     variance, freedom = _variance_of_mean(table)
-    half = float(_scipy().t.ppf(0.5 + confidence / 2.0, freedom)) * math.sqrt(variance)
+    half = _quantile("t", confidence, freedom) * math.sqrt(variance)
     mean = float(table.mean())
     return mean - half, mean + half
 
@@ -53,12 +56,13 @@ def rate_over_trainings(flags: ArrayLike, confidence: float = 0.95) -> Interval:
     """Interval of a rate over all trainings and all paths that there could be.
 
     Wilson's interval on the effective number of independent episodes, which is what gives a rate the
-    variance that trainings and paths show. Where all episodes are the same, that variance cannot be seen, and
-    every training counts as one observation.
+    variance that trainings and paths show, made smaller for having been estimated from few of them. Where
+    fewer than five episodes flip, or fewer than five do not, nothing can be seen of that variance, and every
+    training counts as one observation.
 
     Source: L. Kish, "Survey Sampling", 1965 (effective sample size); E. L. Korn and B. I. Graubard,
     "Confidence intervals for proportions with small expected number of positive counts estimated from survey
-    data", Survey Methodology 24, 1998.
+    data", Survey Methodology 24, 1998 (with their correction for few degrees of freedom).
 
     Args:
         flags: Shape (trainings, paths), true where the episode flipped, column j always on the same path.
@@ -71,12 +75,13 @@ def rate_over_trainings(flags: ArrayLike, confidence: float = 0.95) -> Interval:
     table = _table(flags, confidence)
     if not np.isin(table, (0.0, 1.0)).all():
         raise HomeostasisError(f"`flags` must be 0 or 1, got values from {table.min():g} to {table.max():g}")
-    rate, trainings = float(table.mean()), len(table)
-    effective = float(trainings)
-    if 0.0 < rate < 1.0 and trainings > 1:
-        variance, _ = _variance_of_mean(table)
-        if variance > 0:
-            effective = min(table.size, max(1.0, rate * (1.0 - rate) / variance))
+    rate, effective = float(table.mean()), float(len(table))
+    flips = int(table.sum())
+    if min(flips, table.size - flips) >= _FEWEST and len(table) > 1:
+        variance, freedom = _variance_of_mean(table)
+        z, t = _quantile("norm", confidence), _quantile("t", confidence, freedom)
+        seen = rate * (1.0 - rate) / variance * (z / t) ** 2 if variance > 0 else table.size
+        effective = min(table.size, max(1.0, seen))
     return _wilson(rate, effective, confidence)
 
 
@@ -113,9 +118,15 @@ def _variance_of_mean(table: NDArray[np.float64]) -> tuple[float, float]:
     return total / table.size, freedom
 
 
+def _quantile(distribution: str, confidence: float, *parameters: float) -> float:
+    """How many standard errors a two-sided interval reaches to either side."""
+    return float(getattr(_scipy(), distribution).ppf(0.5 + confidence / 2.0, *parameters))
+
+
 def _wilson(rate: float, trials: float, confidence: float) -> Interval:
     """Wilson's interval for a number of trials that need not be whole, which SciPy does not offer."""
-    z = float(_scipy().norm.ppf(0.5 + confidence / 2.0))
+    z = _quantile("norm", confidence)
     centre = (rate + z * z / (2.0 * trials)) / (1.0 + z * z / trials)
     half = z * math.sqrt(rate * (1.0 - rate) / trials + z * z / (4.0 * trials**2)) / (1.0 + z * z / trials)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # At the ends rounding would leave next to nothing in place of nothing.
+    return (0.0 if rate == 0.0 else centre - half), (1.0 if rate == 1.0 else centre + half)

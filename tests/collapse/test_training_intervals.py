@@ -62,6 +62,27 @@ def test_where_no_episode_flips_a_training_counts_as_one_observation():
     assert rate_over_trainings(np.ones((3, 100))) == pytest.approx(wilson_interval(3, 3))
 
 
+def test_a_few_flips_do_not_make_the_interval_narrower_than_none():
+    one_flip = np.zeros((5, 100))
+    one_flip[2, 7] = 1
+    low, high = rate_over_trainings(one_flip)
+    assert low < 0.002 < high
+    assert high >= rate_over_trainings(np.zeros((5, 100)))[1]
+
+
+@pytest.mark.parametrize(("rate", "spread"), [(0.3, 0.0), (0.3, 0.8), (0.8, 1.5)])
+def test_the_interval_of_a_rate_covers_as_often_as_it_says(rate, spread):
+    generator = np.random.default_rng(2)
+    centre = np.log(rate / (1 - rate))
+    true = float((1 / (1 + np.exp(-centre - spread * generator.normal(size=100_000)))).mean())
+    covered, rounds = 0, 600
+    for _ in range(rounds):
+        of_training = 1 / (1 + np.exp(-centre - spread * generator.normal(size=(5, 1))))
+        low, high = rate_over_trainings(generator.random((5, 40)) < of_training)
+        covered += low <= true <= high
+    assert 0.92 <= covered / rounds <= 0.999
+
+
 def test_trainings_that_flip_always_or_never_count_as_one_observation_each():
     low, high = rate_over_trainings(np.repeat([[0], [1], [1], [0], [0]], 100, axis=1))
     pooled = wilson_interval(200, 500)
@@ -69,7 +90,7 @@ def test_trainings_that_flip_always_or_never_count_as_one_observation_each():
 
 
 def test_independent_episodes_count_in_full_and_no_more():
-    flags = np.random.default_rng(3).random((20, 50)) < 0.3
+    flags = np.random.default_rng(3).random((40, 50)) < 0.3
     low, high = rate_over_trainings(flags)
     pooled = wilson_interval(int(flags.sum()), flags.size)
     assert (low, high) == pytest.approx(pooled, abs=0.02)
