@@ -17,11 +17,11 @@ from homeostasis_agents.sb3.spec import TrainingSpec
 from homeostasis_agents.sb3.training import make_vec_env
 from homeostasis_agents.sb3.vec_env import normalizer
 from homeostasis_gym.collapse import EpisodeScore, score
-from homeostasis_gym.core.benchmark import FORBIDDEN, Benchmark, benchmark_to_dict, simulate
+from homeostasis_gym.core.benchmark import FORBIDDEN, Benchmark, Episodes, benchmark_to_dict, simulate
 from homeostasis_gym.core.utility import DriveReduction, make_utility
 from homeostasis_gym.trajectory import Header, Trajectory
 
-__all__ = ["BestPolicy", "Quality", "play", "quality", "training_return", "unseen_noise"]
+__all__ = ["BestPolicy", "Quality", "play", "quality", "training_return", "trajectories_of", "unseen_noise"]
 
 
 def unseen_noise(benchmark: Benchmark, episodes: int, seed: int = 0) -> NDArray[np.float64]:
@@ -66,7 +66,26 @@ def play(
         chosen: NDArray[np.int64] = units(action)
         return chosen
 
-    episodes = simulate(benchmark, act, noise)
+    return trajectories_of(benchmark, simulate(benchmark, act, noise), noise, agent=agent, env_id=env_id)
+
+
+def trajectories_of(
+    benchmark: Benchmark,
+    episodes: Episodes,
+    noise: NDArray[np.float64],
+    *,
+    agent: str,
+    env_id: str = "",
+) -> list[Trajectory]:
+    """Simulated episodes as trajectories, for the package's instruments.
+
+    Args:
+        benchmark: The dynamics that were simulated.
+        episodes: What `simulate` gave.
+        noise: The noise that it was given: shape (episodes, steps, channels).
+        agent: Name for the records.
+        env_id: Environment for the records.
+    """
     trajectories = []
     for k, length in enumerate(episodes.lengths.tolist()):
         header = Header(
