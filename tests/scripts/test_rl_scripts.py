@@ -108,9 +108,12 @@ def test_ablation_fills_its_table(script, page, tmp_path):
     assert len(rows[0][2].split(",")) == 2
 
 
-def test_pareto_front_draws_a_figure(script, tmp_path):
+def test_pareto_front_draws_a_figure(script, page, tmp_path):
     arguments = ["--envs", "MOBUO", "--points", 2, "--seeds", 2, "--steps", 200, "--episodes", 3]
-    assert script("pareto_front.py", *arguments, "--out", tmp_path / "runs", "--figures", tmp_path) == 0
+    to = page("reinforcement_learning.md")
+    arguments += ["--out", tmp_path / "runs", "--figures", tmp_path, "--page", to]
+    assert script("pareto_front.py", *arguments) == 0
+    assert [row[1] for row in filled(to, "pareto")] == ["1", "2"]
     rows = json.loads((tmp_path / "pareto.json").read_text())
     assert [row["share"] for row in rows] == [0.0, 1.0] and any(row["front"] for row in rows)
     assert (tmp_path / "pareto-MOBUO.svg").stat().st_size > 0
@@ -140,8 +143,10 @@ def test_tuning_keeps_its_trials(script, tmp_path, capsys):
     assert second["mean_regret"] <= first["mean_regret"]
 
 
-def test_benchmark_of_training_gives_ratios(script, tmp_path):
-    out = tmp_path / "speed.json"
-    assert script("benchmark_training.py", "--lanes", 8, "--frames", 100, "--rounds", 1, "--out", out) == 0
+def test_benchmark_of_training_gives_ratios(script, page, tmp_path):
+    to, out = page("reinforcement_learning.md"), tmp_path / "speed.json"
+    arguments = ["--lanes", 8, "--epochs", 1, "--frames", 100, "--rounds", 1, "--out", out, "--page", to]
+    assert script("benchmark_training.py", *arguments) == 0
     (row,) = json.loads(out.read_text())["rows"]
     assert row["ratio"] == pytest.approx(row["ours_fps"] / row["usual_fps"])
+    assert [cells[1] for cells in filled(to, "speed")] == ["8", "each side's best"]
