@@ -44,9 +44,18 @@ CONDITIONS = {
 }
 
 
-# What learner and credit: as the baselines are trained, which learn from a few steps of credit, and
-# far-sighted, with nearly the whole episode in view and rewards of about unit size.
-LEARNERS = {"PPO": ("PPO", False), "PPO far": ("PPO", True), "A2C": ("A2C", False), "A2C far": ("A2C", True)}
+# Learner -> algorithm, long credit, scaled rewards. The baselines' settings learn from a few steps of credit;
+# far-sighted learners have nearly the whole episode in view, and rewards of about unit size.
+LEARNERS = {
+    "PPO": ("PPO", False, False),
+    "PPO far": ("PPO", True, True),
+    "PPO, long credit only": ("PPO", True, False),
+    "PPO, scaled rewards only": ("PPO", False, True),
+    "A2C": ("A2C", False, False),
+    "A2C far": ("A2C", True, True),
+}
+# Which of the two changes makes the difference is asked where the difference is.
+HALVES = [("Homeostasis-MOHoN-v0", f"consumption x{factor}") for factor in (30, 100)]
 
 
 def gains(benchmark: Benchmark) -> list[bool]:
@@ -129,8 +138,8 @@ def most_units(benchmark: Benchmark) -> int:
     return benchmark.max_consumption
 
 
-def far_sighted(spec: TrainingSpec, benchmark: Benchmark) -> TrainingSpec:
-    """The same training with long credit, rewards so scaled that random play meets 1 a step on average."""
+def unit_scale(spec: TrainingSpec, benchmark: Benchmark) -> float:
+    """The factor with which random play meets rewards of size 1 on average."""
     generator = np.random.default_rng(0)
     most = most_units(benchmark)
 
@@ -142,11 +151,7 @@ def far_sighted(spec: TrainingSpec, benchmark: Benchmark) -> TrainingSpec:
         payment(spec, benchmark, held.states[k, : length + 1], held.rewards[k, :length])
         for k, length in enumerate(held.lengths.tolist())
     ]
-    return replace(
-        spec,
-        reward_scale=float(f"{1.0 / np.abs(np.concatenate(steps)).mean():.2g}"),
-        arguments={**spec.arguments, "gamma": 0.99, "gae_lambda": 0.95},
-    )
+    return float(f"{1.0 / np.abs(np.concatenate(steps)).mean():.2g}")
 
 
 def pays(spec: TrainingSpec, benchmark: Benchmark, path: Path, episodes: int) -> dict[str, list[float]]:
@@ -174,16 +179,16 @@ def course(evaluations: list[dict[str, Any]], steps: int) -> tuple[str, float | 
     """How a training went, by whether more than half of the episodes flip in its evaluations.
 
     Returns:
-        ``"sound"`` where they do not at the end, ``"never left"`` where they always do, ``"came back"``
-        where they did not for a while; for the last the share of the training after which they do for good.
+        ``"sound"`` where they do not at the end, ``"never sound"`` where they always do, ``"turned"`` where
+        they did not for a while; for the last the share of the training after which they do for good.
     """
     flipping = [(line["flip_rate"] or 0.0) > 0.5 for line in evaluations]
     if not flipping[-1]:
         return "sound", None
     if all(flipping):
-        return "never left", None
+        return "never sound", None
     last_sound = max(k for k, flips in enumerate(flipping) if not flips)
-    return "came back", evaluations[last_sound + 1]["steps"] / steps
+    return "turned", evaluations[last_sound + 1]["steps"] / steps
 
 
 def run_all(arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -195,12 +200,21 @@ def run_all(arguments: argparse.Namespace) -> list[dict[str, Any]]:
             if arguments.designs and design not in arguments.designs:
                 continue
             for learner in arguments.learners:
-                algorithm, far = LEARNERS[learner]
+                algorithm, long, scaled = LEARNERS[learner]
+                if long != scaled and (env_id, design) not in HALVES:
+                    continue
                 for seed in range(arguments.seeds):
                     spec = make_spec(algorithm, env_id, seed=seed, steps=arguments.steps, **dict(changes))
-                    if far:
-                        spec = far_sighted(spec, base)
-                    folder = arguments.out / env_id / design.replace(" ", "_") / learner.replace(" ", "-")
+                    if scaled:
+                        spec = replace(spec, reward_scale=unit_scale(spec, base))
+                    if long:
+                        spec = replace(spec, arguments={**spec.arguments, "gamma": 0.99, "gae_lambda": 0.95})
+                    folder = (
+                        arguments.out
+                        / env_id
+                        / design.replace(" ", "_")
+                        / learner.replace(", ", "-").replace(" ", "-")
+                    )
                     run = TrainingRun(folder / f"seed-{seed}", spec, episodes=30)
                     if arguments.finished and not run.policy_path.exists():
                         continue
@@ -263,7 +277,7 @@ def within(values: list[list[float]], form: str) -> str:
 
 def table(rows: list[dict[str, Any]]) -> str:
     lines = [
-        "| environment | design | learner | trainings that end sound / never left / came back (at) "
+        "| environment | design | learner | trainings that end sound / never were / turned (at) "
         "| flips as trained [95 %] "
         "| median onset | Runaway Index [95 %] | mean regret [95 %] | flips: shocks | up | down |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
@@ -274,8 +288,9 @@ def table(rows: list[dict[str, Any]]) -> str:
         low, high = rate_over_trainings(flips)
         onsets = [onset for p in plain for onset in p["onsets"]]
         ends = [m["course"] for m in members]
-        counts = [sum(end == kind for end, _ in ends) for kind in ("sound", "never left", "came back")]
-        back = [f"{at:.0%}" for _, at in ends if at is not None]
+        counts = [sum(end == kind for end, _ in ends) for kind in ("sound", "never sound", "turned")]
+        at = ", ".join(f"{share:.0%}" for _, share in ends if share is not None)
+        turned = f" ({at})" if at else ""
         others = []
         for name in ("shocks", "up", "down"):
             held = [m["conditions"][name]["flips"] for m in members if name in m["conditions"]]
@@ -283,7 +298,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         onset = f"{np.median(onsets):.0f}" if onsets else "-"
         lines.append(
             f"| {short(env)} | {design} | {learner} | {' / '.join(str(c) for c in counts)}"
-            f"{f' ({chr(44).join(back)})' if back else ''} "
+            f"{turned} "
             f"| {flips.mean():.2f} [{low:.2f}, {high:.2f}] | {onset} "
             f"| {within([p['runaway_index'] for p in plain], '.3f')} "
             f"| {within([p['regret'] for p in plain], '.0f')} | {' | '.join(others)} |"
@@ -292,7 +307,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def money(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{value:,.0f}" if abs(value) >= 999.5 else f"{value:.3g}"
 
 
 def eating_pays(rows: list[dict[str, Any]], env: str, design: str) -> bool:
@@ -304,7 +319,7 @@ def eating_pays(rows: list[dict[str, Any]], env: str, design: str) -> bool:
 
 def payments_table(rows: list[dict[str, Any]]) -> str:
     """What every design pays an episode: for the reference, for eating without end, for what was learned."""
-    learners = list(dict.fromkeys(row["learner"] for row in rows))
+    learners = [learner for learner in LEARNERS if any(row["learner"] == learner for row in rows)]
     lines = [
         "| environment | design | the reference | most of one objective | most of all | pays more for "
         f"| {' | '.join(f'{one} learned: mean (least, most)' for one in learners)} |",
@@ -337,7 +352,8 @@ def draw(rows: list[dict[str, Any]], folder: Path) -> list[Path]:
     files = []
     for env in dict.fromkeys(row["env"] for row in rows):
         held = {k[1:]: v for k, v in groups(rows).items() if k[0] == env}
-        learners = list(dict.fromkeys(learner for _, learner in held))
+        # The halves have lines in the table alone.
+        learners = [learner for learner in dict.fromkeys(k[1] for k in held) if "only" not in learner]
         names = list(dict.fromkeys(design for design, _ in held))
         conditions = list(next(iter(held.values()))[0]["conditions"])
         points = len(next(iter(held.values()))[0]["curve"])
@@ -401,14 +417,12 @@ def main() -> int:
 
     rows = run_all(arguments)
     arguments.figures.mkdir(parents=True, exist_ok=True)
-    data = {
-        "arguments": {
-            k: str(v) for k, v in vars(arguments).items() if k not in ("out", "figures", "page", "finished")
-        },
-        "rows": [brief(row) for row in rows],
+    settings = {
+        k: str(v) for k, v in vars(arguments).items() if k not in ("out", "figures", "page", "finished")
     }
-    text = json.dumps(data, indent=1)
-    (arguments.figures / "reward_design.json").write_text(text + "\n", encoding="utf-8")
+    lines = ",\n".join(json.dumps(brief(row)) for row in rows)
+    text = f'{{"arguments": {json.dumps(settings)}, "rows": [\n{lines}\n]}}\n'
+    (arguments.figures / "reward_design.json").write_text(text, encoding="utf-8")
     tables = {"results": table(rows), "payments": payments_table(rows)}
     for text in tables.values():
         print(text, end="\n\n")
