@@ -252,7 +252,10 @@ def brief(row: dict[str, Any]) -> dict[str, Any]:
         }
         for name, held in row["conditions"].items()
     }
-    return {**row, "conditions": conditions, "pays": {k: float(np.mean(v)) for k, v in row["pays"].items()}}
+    paid = {name: float(np.mean(values)) for name, values in row["pays"].items()}
+    text = json.dumps({**row, "conditions": conditions, "pays": paid})
+    rounded: dict[str, Any] = json.loads(text, parse_float=lambda digits: float(f"{float(digits):.6g}"))
+    return rounded
 
 
 def groups(rows: list[dict[str, Any]]) -> dict[tuple[str, str, str], list[dict[str, Any]]]:
