@@ -1,9 +1,17 @@
-"""Puts what a script found into a page of the documentation."""
+"""What the scripts share: counts on their command lines, and tables in pages of the documentation."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+
+
+def positive(text: str) -> int:
+    """An integer of at least 1, for a parser's ``type``."""
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
 
 
 def fill(page: Path, mark: str, text: str) -> int:

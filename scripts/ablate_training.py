@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _page import fill
+from _page import fill, positive
 from homeostasis_agents.sb3.evaluation import unseen_noise
 from homeostasis_agents.sb3.run import TrainingRun
 from homeostasis_agents.sb3.spec import make_spec
@@ -75,9 +75,9 @@ def main() -> int:
     )
     parser.add_argument("--out", type=Path, default=Path("runs/ablation"))
     parser.add_argument("--envs", nargs="+", default=list(VARIANTS), choices=VARIANTS)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=positive, default=3)
     parser.add_argument("--steps", type=int, default=500_000)
-    parser.add_argument("--episodes", type=int, default=300)
+    parser.add_argument("--episodes", type=positive, default=300)
     parser.add_argument("--data", type=Path, default=Path("docs/figures/ablation.json"))
     parser.add_argument("--page", type=Path, default=Path("docs/reinforcement_learning.md"))
     arguments = parser.parse_args()

@@ -141,7 +141,7 @@ def main() -> int:
     parser.add_argument(
         "--epochs", type=int, nargs="+", default=[1, 2, 4, 10], help="passes over the frames per update"
     )
-    parser.add_argument("--out", type=Path, help="JSON file for the numbers")
+    parser.add_argument("--data", type=Path, default=Path("docs/figures/training_speed.json"))
     parser.add_argument("--page", type=Path, default=Path("docs/reinforcement_learning.md"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -151,9 +151,8 @@ def main() -> int:
         for epochs in arguments.epochs
         for lanes in arguments.lanes
     ]
-    if arguments.out is not None:
-        data = {"rows": rows, "machine": platform.platform(), "versions": versions()}
-        arguments.out.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+    data = {"rows": rows, "machine": platform.platform(), "versions": versions()}
+    arguments.data.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
     text = table(rows)
     print(text)
     return fill(arguments.page, "speed", text)

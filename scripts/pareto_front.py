@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _page import fill
+from _page import fill, positive
 from homeostasis_agents.sb3.evaluation import play, trajectories_of, unseen_noise
 from homeostasis_agents.sb3.policy import load_policy
 from homeostasis_agents.sb3.run import TrainingRun
@@ -47,8 +47,11 @@ def weights(benchmark: Benchmark, share: float) -> list[float]:
 
 
 def on_front(points: np.ndarray) -> list[bool]:
-    """Which of the points (n, 2) no other dominates."""
-    return [not any((other >= point).all() and (other > point).any() for other in points) for point in points]
+    """Which of the points (n, 2) no other dominates; less than a point of score is no difference."""
+    return [
+        not any((other >= point - 1.0).all() and (other > point + 1.0).any() for other in points)
+        for point in points
+    ]
 
 
 def run(env_id: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -185,12 +188,12 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, default=Path("runs/pareto"))
-    parser.add_argument("--envs", nargs="+", default=["MOHoN", "MOBUO"])
+    parser.add_argument("--envs", nargs="+", default=["MOHoN", "MOBUO"], choices=["MOHoN", "MOBUO", "MOBUON"])
     parser.add_argument("--algo", default="PPO")
-    parser.add_argument("--points", type=int, default=7)
-    parser.add_argument("--seeds", type=int, default=3, help="trainings of every trade-off")
+    parser.add_argument("--points", type=positive, default=7)
+    parser.add_argument("--seeds", type=positive, default=3, help="trainings of every trade-off")
     parser.add_argument("--steps", type=int, default=500_000)
-    parser.add_argument("--episodes", type=int, default=100)
+    parser.add_argument("--episodes", type=positive, default=100)
     parser.add_argument("--figures", type=Path, default=Path("docs/figures"))
     parser.add_argument("--page", type=Path, default=Path("docs/reinforcement_learning.md"))
     arguments = parser.parse_args()

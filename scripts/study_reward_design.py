@@ -5,11 +5,11 @@
 Every design is trained with several seeds and learners in every environment that it applies to, and the
 policy at the end of training is played on unseen noise, with shocks, and with shifted noise that training
 never showed. After every tenth of the training the policy is played as well, which tells when within training
-it turns. Trainings stand in ``runs/reward-design``: the same command goes on where it stopped. Beside
-it stands what the design itself pays: for the reference policy, for eating without end, and for what was
-learned. That tells a design that pays for running away from a training that failed. The tables and
-the figures go to ``docs/study_reward_design.md`` and ``docs/figures/reward_design-*.svg``, the numbers to
-``docs/figures/reward_design.json``.
+it turns. Beside it stands what the design itself pays: for the reference policy, for eating without end, from
+the start or from the best step on, and for what was learned. That tells a design that pays for running away
+from a training that failed. Trainings stand in ``runs/reward-design``: the same command goes on where it
+stopped. The tables and the figures go to ``docs/study_reward_design.md`` and
+``docs/figures/reward_design-*.svg``, the numbers to ``docs/figures/reward_design.json``.
 """
 
 from __future__ import annotations
@@ -17,20 +17,21 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _page import fill
-from homeostasis_agents.sb3.evaluation import play, unseen_noise
+from _page import fill, positive
+from homeostasis_agents.sb3.evaluation import play, trajectories_of, unseen_noise
 from homeostasis_agents.sb3.policy import load_policy
 from homeostasis_agents.sb3.run import TrainingRun
 from homeostasis_agents.sb3.spec import TrainingSpec, make_spec
 from homeostasis_agents.sb3.training import make_vec_env
+from train_baselines import between
 
 from homeostasis_gym.collapse import mean_over_trainings, rate_over_trainings, score
-from homeostasis_gym.core.benchmark import Benchmark, simulate
+from homeostasis_gym.core.benchmark import Benchmark, Episodes, Policy, simulate
 from homeostasis_gym.core.utility import DriveReduction, make_utility
 from homeostasis_gym.trajectory import Trajectory
 
@@ -38,7 +39,7 @@ TEST_NOISE = 3  # number of the set of noise paths; 0 judges segments, 1 tunes, 
 RANDOM_NOISE = 7  # the set on which random play measures the size of rewards
 CONDITIONS = {
     "as trained": "the noise of the training's kind, other paths",
-    "shocks": "in one step of fifty, a level jumps by three half widths of its band, up or down",
+    "shocks": "in one step of fifty a level jumps by 33, up or down",
     "up": "every noise one unit higher: levels no longer fall on average",
     "down": "every noise two units lower: levels fall three times as fast",
 }
@@ -56,6 +57,9 @@ LEARNERS = {
 }
 # Which of the two changes makes the difference is asked where the difference is.
 HALVES = [("Homeostasis-MOHoN-v0", f"consumption x{factor}") for factor in (30, 100)]
+
+
+ENVS = ("MOHoN", "MOBUON")
 
 
 def gains(benchmark: Benchmark) -> list[bool]:
@@ -91,6 +95,13 @@ def designs(benchmark: Benchmark) -> dict[str, dict[str, Any]]:
     return found
 
 
+DESIGNS = {
+    design
+    for name in ENVS
+    for design in designs(make_vec_env(make_spec("PPO", f"Homeostasis-{name}-v0"), 1).env.benchmark)
+}
+
+
 def condition(name: str, benchmark: Benchmark, noise: np.ndarray) -> np.ndarray:
     """Noise paths of a condition, made from those of the training's kind."""
     if name == "up":
@@ -98,10 +109,8 @@ def condition(name: str, benchmark: Benchmark, noise: np.ndarray) -> np.ndarray:
     if name == "down":
         return noise - 2.0
     if name == "shocks":
-        generator = np.random.default_rng(0)
-        sign = generator.choice([-1.0, 1.0], size=noise.shape)
-        size = 3.0 * np.array([10.0 + i for i in range(1, noise.shape[2] + 1)])
-        return noise + sign * np.rint(size) * (generator.random(noise.shape) < 0.02)
+        shaken = replace(benchmark, shock_probability=0.02, shock_size=33.0)  # type: ignore[call-arg]
+        return unseen_noise(shaken, len(noise), TEST_NOISE)
     return noise
 
 
@@ -154,41 +163,101 @@ def unit_scale(spec: TrainingSpec, benchmark: Benchmark) -> float:
     return float(f"{1.0 / np.abs(np.concatenate(steps)).mean():.2g}")
 
 
-def pays(spec: TrainingSpec, benchmark: Benchmark, path: Path, episodes: int) -> dict[str, list[float]]:
-    """What the design pays for the trained policy and for others in each episode of its own environment."""
-    noise = unseen_noise(benchmark, episodes, TEST_NOISE)
-    most, n = most_units(benchmark), benchmark.objectives
-    others = {
-        benchmark.reference_policy: benchmark.policy(benchmark.reference_policy),
-        "one": lambda states, step: np.tile([most] + [0] * (n - 1), (len(states), 1)),
-        "all": lambda states, step: np.full((len(states), n), most),
-    }
-    found = {}
-    for name, policy in others.items():
-        held = simulate(benchmark, policy, noise)
-        found[name] = [
-            float(payment(spec, benchmark, held.states[k, : length + 1], held.rewards[k, :length]).sum())
-            for k, length in enumerate(held.lengths.tolist())
-        ]
+@dataclass
+class Eaters:
+    """Policies that no learner has found, on the same noise: what a design pays is computed from them."""
+
+    benchmark: Benchmark
+    noise: np.ndarray
+    reference: Episodes
+    binges: dict[tuple[str, int], Episodes]
+
+    @classmethod
+    def play(cls, benchmark: Benchmark, noise: np.ndarray) -> Eaters:
+        """The reference policy, and the same with the most of one or of all objectives from some step on."""
+        reference = benchmark.policy(benchmark.reference_policy)
+        most, n = most_units(benchmark), benchmark.objectives
+        kinds = {"one": [most] + [0] * (n - 1), "all": [most] * n}
+
+        def binge(units: list[int], first: int) -> Policy:
+            return lambda states, step: (
+                reference(states, step) if step < first else np.tile(units, (len(states), 1))
+            )
+
+        binges = {
+            (kind, first): simulate(benchmark, binge(units, first), noise)
+            for kind, units in kinds.items()
+            for first in range(noise.shape[1])
+        }
+        return cls(benchmark, noise, simulate(benchmark, reference, noise), binges)
+
+    def paid(self, spec: TrainingSpec) -> dict[str, Any]:
+        """What a design pays each of them, and the best time to begin eating, with its flip rate."""
+
+        def mean(held: Episodes) -> float:
+            return float(
+                np.mean(
+                    [
+                        payment(
+                            spec, self.benchmark, held.states[k, : length + 1], held.rewards[k, :length]
+                        ).sum()
+                        for k, length in enumerate(held.lengths.tolist())
+                    ]
+                )
+            )
+
+        every = {key: mean(held) for key, held in self.binges.items()}
+        best = max(every, key=lambda key: every[key])
+        played = trajectories_of(self.benchmark, self.binges[best], self.noise, agent="binge")
+        return {
+            "reference": mean(self.reference),
+            "one": every["one", 0],
+            "all": every["all", 0],
+            "binge": every[best],
+            "binge_from": best[1] + 1,
+            "binge_flips": float(np.mean([bool(one.flip) for one in score(played)])),
+        }
+
+
+def pays_for(paid: dict[str, Any]) -> str:
+    """What earns most under a design, of what was tried."""
+    if max(paid["one"], paid["all"]) > paid["reference"]:
+        return "eating without end"
+    if paid["binge"] > paid["reference"] and paid["binge_flips"] > 0.5:
+        return f"a binge from step {paid['binge_from']}"
+    return "balance"
+
+
+def learned(spec: TrainingSpec, benchmark: Benchmark, path: Path, noise: np.ndarray) -> float:
+    """What the design pays an episode of the trained policy in its own environment."""
     played: list[Trajectory] = play(load_policy(path), benchmark, noise)
-    found["learned"] = [float(payment(spec, benchmark, one.states, one.rewards).sum()) for one in played]
-    return found
+    return float(np.mean([payment(spec, benchmark, one.states, one.rewards).sum() for one in played]))
 
 
-def course(evaluations: list[dict[str, Any]], steps: int) -> tuple[str, float | None]:
-    """How a training went, by whether more than half of the episodes flip in its evaluations.
+def outcome(held: dict[str, Any]) -> str:
+    """How a trained policy plays on unseen noise of the training's kind."""
+    flips, index = np.mean(held["flips"]), np.mean(held["runaway_index"])
+    if flips > 0.5:
+        return "runs away"
+    return "balanced" if flips <= 0.05 and index < 0.05 else "between"
+
+
+def turning(evaluations: list[dict[str, Any]], steps: int) -> float | None:
+    """Share of the training after which a policy that had learned not to flip flips for good.
+
+    It had learned it when at most half of the episodes flipped in two evaluations in a row, the untrained
+    policy's left out.
 
     Returns:
-        ``"sound"`` where they do not at the end, ``"never sound"`` where they always do, ``"turned"`` where
-        they did not for a while; for the last the share of the training after which they do for good.
+        None where it had not, or does not flip at the end.
     """
     flipping = [(line["flip_rate"] or 0.0) > 0.5 for line in evaluations]
-    if not flipping[-1]:
-        return "sound", None
-    if all(flipping):
-        return "never sound", None
-    last_sound = max(k for k, flips in enumerate(flipping) if not flips)
-    return "turned", evaluations[last_sound + 1]["steps"] / steps
+    quiet = [k for k in range(2, len(flipping)) if not flipping[k - 1] and not flipping[k]]
+    if not flipping[-1] or not quiet:
+        return None
+    last_quiet = max(k for k, flips in enumerate(flipping) if not flips)
+    share: float = evaluations[last_quiet + 1]["steps"] / steps
+    return share
 
 
 def run_all(arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -196,9 +265,12 @@ def run_all(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     for env_id in (f"Homeostasis-{name}-v0" for name in arguments.envs):
         base = make_vec_env(make_spec("PPO", env_id), 1).env.benchmark
         benchmark = replace(base, max_consumption=None)
+        noise = unseen_noise(base, arguments.episodes, TEST_NOISE)
+        eaters = Eaters.play(base, noise)
         for design, changes in designs(base).items():
             if arguments.designs and design not in arguments.designs:
                 continue
+            paid = eaters.paid(make_spec("PPO", env_id, **dict(changes)))
             for learner in arguments.learners:
                 algorithm, long, scaled = LEARNERS[learner]
                 if long != scaled and (env_id, design) not in HALVES:
@@ -226,14 +298,15 @@ def run_all(arguments: argparse.Namespace) -> list[dict[str, Any]]:
                         "seed": seed,
                         "cpu_seconds": result["cpu_seconds"],
                         "curve": [(line["steps"], line["flip_rate"]) for line in result["evaluations"]],
-                        "course": course(result["evaluations"], spec.steps),
-                        "pays": pays(spec, base, run.policy_path, arguments.episodes),
+                        "turned": turning(result["evaluations"], spec.steps),
+                        "pays": {**paid, "learned": learned(spec, base, run.policy_path, noise)},
                         "conditions": judge(run.policy_path, benchmark, arguments.episodes),
                         "scalarization": spec.scalarization,
                         "reward_scale": spec.reward_scale,
                         "component_limit": spec.component_limit,
                         "component_leak": spec.component_leak,
                     }
+                    row["outcome"] = outcome(row["conditions"]["as trained"])
                     rows.append(row)
                     flips = np.mean(row["conditions"]["as trained"]["flips"])
                     print(f"{env_id} {design} {learner} {seed}: flips {flips:.2f}", flush=True)
@@ -252,8 +325,7 @@ def brief(row: dict[str, Any]) -> dict[str, Any]:
         }
         for name, held in row["conditions"].items()
     }
-    paid = {name: float(np.mean(values)) for name, values in row["pays"].items()}
-    text = json.dumps({**row, "conditions": conditions, "pays": paid})
+    text = json.dumps({**row, "conditions": conditions})
     rounded: dict[str, Any] = json.loads(text, parse_float=lambda digits: float(f"{float(digits):.6g}"))
     return rounded
 
@@ -269,18 +341,15 @@ def short(env_id: str) -> str:
     return env_id.removeprefix("Homeostasis-").removesuffix("-v0")
 
 
-def within(values: list[list[float]], form: str) -> str:
+def within(values: list[list[float]], form: str, bounds: tuple[float, float] | None = None) -> str:
     """The mean over (trainings, paths) with its interval, none where nothing differs."""
-    interval = mean_over_trainings(values)
-    told = format(np.mean(values), form)
-    if interval is None or interval[0] == interval[1]:
-        return told
-    return f"{told} [{format(interval[0], form)}, {format(interval[1], form)}]"
+    interval = mean_over_trainings(values, bounds=bounds)
+    return format(np.mean(values), form) + between(interval, form)
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     lines = [
-        "| environment | design | learner | trainings that end sound / never were / turned (at) "
+        "| environment | design | learner | trainings: balanced / between / run away (of these turned at) "
         "| flips as trained [95 %] "
         "| median onset | Runaway Index [95 %] | mean regret [95 %] | flips: shocks | up | down |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
@@ -290,9 +359,8 @@ def table(rows: list[dict[str, Any]]) -> str:
         flips = np.array([p["flips"] for p in plain])
         low, high = rate_over_trainings(flips)
         onsets = [onset for p in plain for onset in p["onsets"]]
-        ends = [m["course"] for m in members]
-        counts = [sum(end == kind for end, _ in ends) for kind in ("sound", "never sound", "turned")]
-        at = ", ".join(f"{share:.0%}" for _, share in ends if share is not None)
+        counts = [sum(m["outcome"] == kind for m in members) for kind in ("balanced", "between", "runs away")]
+        at = ", ".join(f"{m['turned']:.0%}" for m in members if m["turned"] and m["outcome"] == "runs away")
         turned = f" ({at})" if at else ""
         others = []
         for name in ("shocks", "up", "down"):
@@ -303,7 +371,7 @@ def table(rows: list[dict[str, Any]]) -> str:
             f"| {short(env)} | {design} | {learner} | {' / '.join(str(c) for c in counts)}"
             f"{turned} "
             f"| {flips.mean():.2f} [{low:.2f}, {high:.2f}] | {onset} "
-            f"| {within([p['runaway_index'] for p in plain], '.3f')} "
+            f"| {within([p['runaway_index'] for p in plain], '.3f', (0.0, 1.0))} "
             f"| {within([p['regret'] for p in plain], '.0f')} | {' | '.join(others)} |"
         )
     return "\n".join(lines)
@@ -313,32 +381,27 @@ def money(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 999.5 else f"{value:.3g}"
 
 
-def eating_pays(rows: list[dict[str, Any]], env: str, design: str) -> bool:
-    """Whether a design pays more for taking the most of one or of all objectives than for the reference."""
-    row = next(row for row in rows if (row["env"], row["design"]) == (env, design))
-    reference, *eaters = (float(np.mean(values)) for values in list(row["pays"].values())[:3])
-    return max(eaters) > reference
-
-
 def payments_table(rows: list[dict[str, Any]]) -> str:
     """What every design pays an episode: for the reference, for eating without end, for what was learned."""
     learners = [learner for learner in LEARNERS if any(row["learner"] == learner for row in rows)]
     lines = [
-        "| environment | design | the reference | most of one objective | most of all | pays more for "
+        "| environment | design | the reference | most of one objective | most of all "
+        "| the reference, then the most from the best step on (step, flips) | pays most for "
         f"| {' | '.join(f'{one} learned: mean (least, most)' for one in learners)} |",
-        "|---|---|---|---|---|---|" + "---|" * len(learners),
+        "|---|---|---|---|---|---|---|" + "---|" * len(learners),
     ]
     for env, design in dict.fromkeys((row["env"], row["design"]) for row in rows):
         mine = [row for row in rows if (row["env"], row["design"]) == (env, design)]
-        reference, one, every = (float(np.mean(values)) for values in list(mine[0]["pays"].values())[:3])
+        paid = mine[0]["pays"]
         cells = []
         for learner in learners:
-            each = [float(np.mean(row["pays"]["learned"])) for row in mine if row["learner"] == learner]
+            each = [row["pays"]["learned"] for row in mine if row["learner"] == learner]
             told = [money(value) for value in (float(np.mean(each)), min(each), max(each))] if each else []
             cells.append(f"{told[0]} ({told[1]}, {told[2]})" if each else "-")
-        more = "eating" if eating_pays(rows, env, design) else "the reference"
         lines.append(
-            f"| {short(env)} | {design} | {money(reference)} | {money(one)} | {money(every)} | {more} "
+            f"| {short(env)} | {design} | {money(paid['reference'])} | {money(paid['one'])} "
+            f"| {money(paid['all'])} "
+            f"| {money(paid['binge'])} ({paid['binge_from']}, {paid['binge_flips']:.2f}) | {pays_for(paid)} "
             f"| {' | '.join(cells)} |"
         )
     return "\n".join(lines)
@@ -358,6 +421,8 @@ def draw(rows: list[dict[str, Any]], folder: Path) -> list[Path]:
         # The halves have lines in the table alone.
         learners = [learner for learner in dict.fromkeys(k[1] for k in held) if "only" not in learner]
         names = list(dict.fromkeys(design for design, _ in held))
+        paid = {row["design"]: row["pays"] for row in rows if row["env"] == env}
+        sign = {"eating": "**", "a bing": "*"}
         conditions = list(next(iter(held.values()))[0]["conditions"])
         points = len(next(iter(held.values()))[0]["curve"])
         figure, axes = plt.subplots(
@@ -387,12 +452,12 @@ def draw(rows: list[dict[str, Any]], folder: Path) -> list[Path]:
                 colour = "white" if value > 0.5 else "black"
                 below.text(x, y, f"{value:.2f}", ha="center", va="center", fontsize=7, color=colour)
             for axis in (above, below):
-                marks = [f"{name} *" if eating_pays(rows, env, name) else name for name in names]
+                marks = [f"{name} {sign.get(pays_for(paid[name])[:6], '')}" for name in names]
                 axis.set_yticks(range(len(names)), marks if column == 0 else [], fontsize=8)
         figure.colorbar(image, ax=axes, shrink=0.5, label="share of the episodes that flip")
         figure.suptitle(
             f"{short(env)}: during training (above) and of the trained policy (below); "
-            "* the design pays more for eating without end",
+            "the design pays most for ** eating without end, * a late binge",
             fontsize=10,
         )
         path = folder / f"reward_design-{short(env)}.svg"
@@ -407,31 +472,37 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, default=Path("runs/reward-design"))
-    parser.add_argument("--envs", nargs="+", default=["MOHoN", "MOBUON"])
+    parser.add_argument("--envs", nargs="+", default=list(ENVS), choices=ENVS)
     parser.add_argument("--learners", nargs="+", default=list(LEARNERS), choices=LEARNERS)
     parser.add_argument("--designs", nargs="+", help="only these, by name (default: all)")
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=positive, default=5)
     parser.add_argument("--steps", type=int, default=300_000)
-    parser.add_argument("--episodes", type=int, default=100)
+    parser.add_argument("--episodes", type=positive, default=100)
     parser.add_argument("--finished", action="store_true", help="train nothing, show what is finished")
     parser.add_argument("--figures", type=Path, default=Path("docs/figures"))
     parser.add_argument("--page", type=Path, default=Path("docs/study_reward_design.md"))
+    parser.add_argument("--label", default="", help="ending of the marks and of the data file's name")
     arguments = parser.parse_args()
+    if unknown := sorted(set(arguments.designs or ()) - DESIGNS):
+        parser.error(f"`--designs` must be among {', '.join(sorted(DESIGNS))}, got {', '.join(unknown)}")
 
     rows = run_all(arguments)
+    if not rows:
+        parser.error("nothing to show: no training of these designs, learners and seeds is finished")
     arguments.figures.mkdir(parents=True, exist_ok=True)
     settings = {
         k: str(v) for k, v in vars(arguments).items() if k not in ("out", "figures", "page", "finished")
     }
     lines = ",\n".join(json.dumps(brief(row)) for row in rows)
     text = f'{{"arguments": {json.dumps(settings)}, "rows": [\n{lines}\n]}}\n'
-    (arguments.figures / "reward_design.json").write_text(text, encoding="utf-8")
+    (arguments.figures / f"reward_design{arguments.label}.json").write_text(text, encoding="utf-8")
     tables = {"results": table(rows), "payments": payments_table(rows)}
     for text in tables.values():
         print(text, end="\n\n")
-    for path in draw(rows, arguments.figures):
-        print(path)
-    return max(fill(arguments.page, mark, text) for mark, text in tables.items())
+    if not arguments.label:
+        for path in draw(rows, arguments.figures):
+            print(path)
+    return max(fill(arguments.page, mark + arguments.label, text) for mark, text in tables.items())
 
 
 if __name__ == "__main__":

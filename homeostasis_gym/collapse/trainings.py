@@ -22,7 +22,9 @@ __all__ = ["mean_over_trainings", "rate_over_trainings"]
 _FEWEST = 5
 
 
-def mean_over_trainings(values: ArrayLike, confidence: float = 0.95) -> Interval | None:
+def mean_over_trainings(
+    values: ArrayLike, confidence: float = 0.95, *, bounds: tuple[float, float] | None = None
+) -> Interval | None:
     """Interval of the mean over all trainings and all paths that there could be.
 
     Analysis of variance with two crossed random effects, trainings and paths; the degrees of freedom are
@@ -35,12 +37,14 @@ def mean_over_trainings(values: ArrayLike, confidence: float = 0.95) -> Interval
     Args:
         values: Shape (trainings, paths), column j of every training on the same path; no NaN.
         confidence: Level of the interval, between 0 and 1.
+        bounds: Least and greatest value that there can be, to which the interval is cut; None for none.
 
     Returns:
         The interval, or None for one training, which tells nothing about others.
 
     Raises:
-        HomeostasisError: The values have another shape or are not all finite, or the level is out of range.
+        HomeostasisError: The values have another shape, are not all finite or out of bounds, or the level is
+            out of range.
         MissingExtraError: SciPy is not installed.
     """
     table = _table(values, confidence)
@@ -48,8 +52,13 @@ def mean_over_trainings(values: ArrayLike, confidence: float = 0.95) -> Interval
         return None
     variance, freedom = _variance_of_mean(table)
     half = _quantile("t", confidence, freedom) * math.sqrt(variance)
+    low, high = (-math.inf, math.inf) if bounds is None else bounds
+    if not (low <= table).all() or not (table <= high).all():
+        raise HomeostasisError(
+            f"`bounds` must hold all values, got {bounds} and values from {table.min():g} to {table.max():g}"
+        )
     mean = float(table.mean())
-    return mean - half, mean + half
+    return max(low, mean - half), min(high, mean + half)
 
 
 def rate_over_trainings(flags: ArrayLike, confidence: float = 0.95) -> Interval:

@@ -38,6 +38,13 @@ def test_a_table_computed_by_hand():
     assert mean_over_trainings(values) == pytest.approx((5.0 - half, 5.0 + half))
 
 
+def test_an_interval_is_cut_to_what_is_possible():
+    values = np.array([[0.0, 0.1], [0.4, 0.7]])
+    low, high = mean_over_trainings(values)
+    assert low < 0.0 and high > 1.0
+    assert mean_over_trainings(values, bounds=(0.0, 1.0)) == (0.0, 1.0)
+
+
 def test_one_training_has_no_interval():
     assert mean_over_trainings([[1.0, 2.0, 3.0]]) is None
 
@@ -103,6 +110,7 @@ def test_independent_episodes_count_in_full_and_no_more():
         (lambda: mean_over_trainings([1.0, 2.0]), r"shape \(trainings, paths\), got \(2,\)"),
         (lambda: mean_over_trainings([[1.0, np.nan]]), "finite, got 1 that are not"),
         (lambda: mean_over_trainings([[1.0, 2.0]], 1.0), "`confidence` must be between 0 and 1, got 1.0"),
+        (lambda: mean_over_trainings([[0.5], [1.5]], bounds=(0, 1)), "`bounds` must hold all values, got"),
         (lambda: rate_over_trainings([[0.0, 2.0]]), "`flags` must be 0 or 1, got values from 0 to 2"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import runpy
 import shutil
@@ -54,7 +55,9 @@ def test_baselines_are_trained_once_and_fill_their_table(script, page, tmp_path)
     arguments += ["--out", tmp_path / "runs", "--data", tmp_path / "data.json", "--page", to]
     assert script("train_baselines.py", *arguments) == 0
     rows = filled(to, "baselines")
-    assert [row[1] for row in rows] == ["base-stock (reference)", "random 0..10", "PPO", "DQN"]
+    names = [row[1] for row in rows]
+    assert names[0] == "base-stock (reference)" and names[-3:] == ["random 0..10", "PPO", "DQN"]
+    assert "restore" in names
     held = json.loads((tmp_path / "data.json").read_text())["rows"]
     assert all(low <= row["regret"] <= high for row in held for low, high in [row["regret_interval"]])
     assert all(row["flips"][1] == 6 and len(row["regret_per_seed"]) == 2 for row in held)
@@ -68,7 +71,7 @@ def test_baselines_are_trained_once_and_fill_their_table(script, page, tmp_path)
 
 def test_reward_designs_tell_what_they_pay(script, page, tmp_path):
     to = page("study_reward_design.md")
-    designs = ["linear", "consumption x1000", "drive reduction"]
+    designs = ["linear", "consumption x100", "consumption x1000", "drive reduction"]
     arguments = ["--envs", "MOHoN", "--designs", *designs, "--learners", "PPO", "A2C far", "--seeds", 2]
     arguments += [
         "--steps",
@@ -86,16 +89,30 @@ def test_reward_designs_tell_what_they_pay(script, page, tmp_path):
     assert [row[1:3] for row in filled(to, "results")] == [
         [d, a] for d in designs for a in ("PPO", "A2C far")
     ]
-    paid = {row[1]: row[5] for row in filled(to, "payments")}
+    paid = {row[1]: row[6] for row in filled(to, "payments")}
     assert paid == {
-        "linear": "the reference",
-        "consumption x1000": "eating",
-        "drive reduction": "the reference",
+        "linear": "balance",
+        "consumption x100": "a binge from step 91",
+        "consumption x1000": "eating without end",
+        "drive reduction": "balance",
     }
     assert (tmp_path / "reward_design-MOHoN.svg").stat().st_size > 0
     rows = json.loads((tmp_path / "reward_design.json").read_text())["rows"]
     scales = {(row["design"], row["learner"]): row["reward_scale"] for row in rows}
     assert scales["linear", "A2C far"] < scales["linear", "PPO"]
+
+
+def test_turning_leaves_out_the_untrained_policy_and_single_evaluations(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    turning = importlib.import_module("study_reward_design").turning
+
+    def found(*rates):
+        return turning([{"steps": 10 * k, "flip_rate": rate} for k, rate in enumerate(rates)], 40)
+
+    assert found(1.0, 0.0, 0.2, 0.9, 1.0) == 0.75
+    assert found(1.0, 0.0, 0.0, 0.9, 0.1) is None  # flips no longer
+    assert found(0.0, 1.0, 1.0, 1.0, 1.0) is None  # nothing was learned before
+    assert found(1.0, 0.0, 1.0, 0.0, 1.0) is None  # never quiet twice in a row
 
 
 def test_ablation_fills_its_table(script, page, tmp_path):
@@ -145,7 +162,7 @@ def test_tuning_keeps_its_trials(script, tmp_path, capsys):
 
 def test_benchmark_of_training_gives_ratios(script, page, tmp_path):
     to, out = page("reinforcement_learning.md"), tmp_path / "speed.json"
-    arguments = ["--lanes", 8, "--epochs", 1, "--frames", 100, "--rounds", 1, "--out", out, "--page", to]
+    arguments = ["--lanes", 8, "--epochs", 1, "--frames", 100, "--rounds", 1, "--data", out, "--page", to]
     assert script("benchmark_training.py", *arguments) == 0
     (row,) = json.loads(out.read_text())["rows"]
     assert row["ratio"] == pytest.approx(row["ours_fps"] / row["usual_fps"])
