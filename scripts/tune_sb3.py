@@ -4,7 +4,7 @@
 
 Each trial trains with fewer steps than a real training and is judged by its mean regret on noise paths that
 no other part of the project uses. The first trial is what the settings file holds now. Trials are kept in a
-journal: the same command goes on where it stopped. With ``--write`` the best settings go to
+journal: the same command goes on where it stopped; they are also written to ``docs/figures/tuning.json``. With ``--write`` the best settings go to
 ``agents/homeostasis_agents/sb3/settings.json`` beside the command that found them.
 
 Needs ``pip install optuna``.
@@ -82,6 +82,21 @@ def regret_of(spec: specs.TrainingSpec, episodes: int) -> float:
     return quality(play(policy_of(model, spec), best.benchmark, noise)).regret
 
 
+def keep(path: Path, name: str, study: optuna.Study) -> None:
+    """Write every finished trial of a study into the file of all studies."""
+    held = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    held[name] = [
+        {"mean_regret": round(math.sinh(trial.value or math.nan), 2), **trial.params}
+        for trial in study.get_trials(states=[optuna.trial.TrialState.COMPLETE])
+    ]
+    # One trial a line.
+    studies = [
+        f"{json.dumps(key)}: [\n" + ",\n".join(json.dumps(trial) for trial in trials) + "\n]"
+        for key, trials in sorted(held.items())
+    ]
+    path.write_text("{\n" + ",\n".join(studies) + "\n}\n", encoding="utf-8")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--algo", default="PPO", choices=list(specs.ALGORITHMS))
@@ -91,6 +106,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=1, help="training seeds per trial")
     parser.add_argument("--episodes", type=int, default=300)
     parser.add_argument("--out", type=Path, default=Path("runs/tuning"))
+    parser.add_argument("--data", type=Path, default=Path("docs/figures/tuning.json"), help="all trials")
     parser.add_argument("--write", action="store_true", help="write the best into settings.json")
     arguments = parser.parse_args()
 
@@ -124,6 +140,7 @@ def main() -> int:
     done = len(study.get_trials(states=[optuna.trial.TrialState.COMPLETE]))
     if done < arguments.trials:
         study.optimize(objective, n_trials=arguments.trials - done)
+    keep(arguments.data, name, study)
     best = study.best_trial
     found = best.user_attrs["settings"]
     trials = len(study.get_trials(states=[optuna.trial.TrialState.COMPLETE]))

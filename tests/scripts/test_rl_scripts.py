@@ -151,6 +151,7 @@ def test_correctors_fill_their_tables(script, page, tmp_path):
 def test_tuning_keeps_its_trials(script, tmp_path, capsys):
     pytest.importorskip("optuna")
     arguments = ["--algo", "DQN", "--env", "Homeostasis-Single-v0", "--steps", 200, "--episodes", 3]
+    arguments += ["--data", tmp_path / "tuning.json"]
     found = []
     for trials in (1, 2):
         assert script("tune_sb3.py", *arguments, "--trials", trials, "--out", tmp_path) == 0
@@ -158,6 +159,8 @@ def test_tuning_keeps_its_trials(script, tmp_path, capsys):
     first, second = found
     assert (first["trials"], second["trials"]) == (1, 2)
     assert second["mean_regret"] <= first["mean_regret"]
+    (trials,) = json.loads((tmp_path / "tuning.json").read_text()).values()
+    assert len(trials) == 2 and all("learning_rate" in trial for trial in trials)
 
 
 def test_benchmark_of_training_gives_ratios(script, page, tmp_path):
