@@ -4,8 +4,9 @@
 
 Each trial trains with fewer steps than a real training and is judged by its mean regret on noise paths that
 no other part of the project uses. The first trial is what the settings file holds now. Trials are kept in a
-journal: the same command goes on where it stopped; they are also written to ``docs/figures/tuning.json``. With ``--write`` the best settings go to
-``agents/homeostasis_agents/sb3/settings.json`` beside the command that found them.
+journal: the same command goes on where it stopped; they are also written to ``docs/figures/tuning.json``.
+With ``--write`` the best settings go to ``agents/homeostasis_agents/sb3/settings.json`` beside the command
+that found them.
 
 Needs ``pip install optuna``.
 """

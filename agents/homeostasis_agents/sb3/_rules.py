@@ -12,7 +12,7 @@ from homeostasis_gym.errors import HomeostasisError
 if TYPE_CHECKING:
     from homeostasis_agents.sb3.spec import TrainingSpec
 
-__all__ = ["check"]
+__all__ = ["TAKEN", "check"]
 
 Rule: TypeAlias = tuple[str, Callable[[Any], bool]]
 """In words, and as a test."""
@@ -137,7 +137,7 @@ _ENTROPY_OF_SAC: Rule = (
     lambda value: value.startswith("auto") if isinstance(value, str) else _finite(value) and value >= 0,
 )
 # What the training gives the algorithm by itself.
-_TAKEN = {
+TAKEN = {
     "learning_rate": "which is a setting of its own",
     "seed": "which is a setting of its own",
     "policy": "which the settings decide",
@@ -169,8 +169,8 @@ def check(spec: TrainingSpec) -> None:
     if spec.grid is not None:
         _check_grid(spec.grid)
     for name, value in spec.arguments.items():
-        if name in _TAKEN:
-            raise HomeostasisError(f"`arguments` must not name {name!r}, {_TAKEN[name]}; got {value!r}")
+        if name in TAKEN:
+            raise HomeostasisError(f"`arguments` must not name {name!r}, {TAKEN[name]}; got {value!r}")
         found = _ENTROPY_OF_SAC if (spec.algorithm, name) == ("SAC", "ent_coef") else _ARGUMENTS.get(name)
         if found is not None:
             _hold(f"arguments[{name!r}]", value, found)

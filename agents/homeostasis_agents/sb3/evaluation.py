@@ -115,7 +115,17 @@ def trajectories_of(
 
 
 def training_return(trajectories: Sequence[Trajectory], spec: TrainingSpec, benchmark: Benchmark) -> float:
-    """Mean sum of what a training maximises, over episodes in its own environment."""
+    """Mean scalarised return of episodes in a training's own environment.
+
+    The components count in full and the reward has no factor: where a training has a ``component_limit`` and
+    a ``component_leak``, it maximises the return of cut components instead; its ``reward_scale`` alone
+    changes no order.
+
+    Args:
+        trajectories: The episodes.
+        spec: The training.
+        benchmark: The dynamics that the episodes were played in.
+    """
     utility = make_utility(spec.scalarization, benchmark.reward_dim, benchmark)
     if isinstance(utility, DriveReduction):
         sums = [float(utility(t.states[:-1], t.states[1:]).sum()) for t in trajectories]
@@ -127,8 +137,9 @@ def training_return(trajectories: Sequence[Trajectory], spec: TrainingSpec, benc
 class BestPolicy:
     """Keeps the weights of the segment after which the policy played best on fixed noise paths.
 
-    Best is measured by what the training maximises, on paths that it never meets. It is passed to `train`
-    as ``on_segment``.
+    Best is measured by `training_return`, the scalarised return without the cut of components and without
+    the factor on the reward, on paths that the training never meets. It is passed to `train` as
+    ``on_segment``.
 
     Args:
         spec: The training.

@@ -7,7 +7,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -53,13 +53,20 @@ class TrainingRun:
 
     @property
     def best_path(self) -> Path:
-        """The policy that did best in an evaluation, by what the training maximises."""
+        """The policy that did best in an evaluation.
+
+        Best is measured by the scalarised return without the cut of components and without the factor on the
+        reward, see `training_return` of `homeostasis_agents.sb3.evaluation`.
+        """
         return self.folder / "best.zip"
 
     @property
     def finished(self) -> bool:
         """Whether the training has ended."""
-        return self.policy_path.exists()
+        try:
+            return self.policy_path.exists()
+        except OSError:  # there can be no such folder, or it may not be looked into: `run` tells
+            return False
 
     def run(
         self, *, progress: Callable[[float], None] | None = None, tensorboard: str | None = None
@@ -80,27 +87,32 @@ class TrainingRun:
             training alone. ``versions`` are those that it was trained with.
 
         Raises:
-            HomeostasisError: The folder holds another training, or the beginning of one by other library
-                versions, or is not writable, or another process is training in it.
+            HomeostasisError: The training cannot be, in which case nothing is written; or the folder holds
+                another training, or the beginning of one by other library versions, or is not writable, or
+                another process is training in it.
             MissingExtraError: TensorBoard is asked for and not installed.
         """
+        if not self.finished:  # what cannot be trained must not take the folder
+            if tensorboard is not None:
+                require_tensorboard()
+            with quiet_torch():
+                build(self.spec)
         lock = FileLock(self.folder / ".lock")
         try:
+            self._held()  # nor must it leave a lock in another training's
             self.folder.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
         except Timeout as error:
             raise HomeostasisError(f"`out` {self.folder} is in use by another process") from error
         except OSError as error:
+            for path in (self.folder, *self.folder.parents):
+                if isinstance(error, (FileExistsError, NotADirectoryError)) and path.is_file():
+                    raise HomeostasisError(f"`out` must be a folder, but {path} is a file") from error
             raise HomeostasisError(
                 f"`out` must be a writable folder, got {self.folder} ({error.strerror})"
             ) from error
         try:
-            finished = self.finished
-            if not finished:  # what cannot be trained must not take the folder
-                if tensorboard is not None:
-                    require_tensorboard()
-                with quiet_torch():
-                    build(self.spec)
+            finished = self.finished  # another process may have ended it meanwhile
             trained_with = self._claim()
             if not finished:
                 self._train(progress, tensorboard)
@@ -130,17 +142,31 @@ class TrainingRun:
         Returns:
             The library versions of the training.
         """
+        then, here = self._held(), versions()
+        if then is None:
+            wanted = {"spec": self.spec.to_dict(), "evaluation_episodes": self.episodes, "versions": here}
+            _write(self.folder / "training.json", json.dumps(wanted, indent=2) + "\n")
+            return here
+        changed = _changed(then, here)
+        if changed:
+            warn(f"{self.folder} was trained with {changed}; the same training here may give other weights")
+        return then
+
+    def _held(self) -> dict[str, str] | None:
+        """Check that the folder holds no other training than this; nothing is written.
+
+        Returns:
+            The library versions that this training was begun with, None where there is none yet.
+        """
         path = self.folder / "training.json"
-        spec, here = self.spec.to_dict(), versions()
+        spec = self.spec.to_dict()
         if not path.exists():
             if self.finished:
                 raise HomeostasisError(
                     f"`out` {self.folder} holds a {self.policy_path.name} of an unknown training; "
                     "name another folder"
                 )
-            wanted = {"spec": spec, "evaluation_episodes": self.episodes, "versions": here}
-            _write(path, json.dumps(wanted, indent=2) + "\n")
-            return here
+            return None
         held = json.loads(path.read_text(encoding="utf-8"))
         then: dict[str, str] = held["versions"]
         there = {**held["spec"], "evaluation_episodes": held["evaluation_episodes"]}
@@ -155,18 +181,12 @@ class TrainingRun:
                 f"`out` {self.folder} holds another training, which differs in {', '.join(different)}; "
                 "name another folder"
             )
-        changed = ", ".join(
-            f"{name} {then.get(name) or 'none'} (here {here.get(name) or 'none'})"
-            for name in sorted({*then, *here})
-            if (then.get(name) or "") != (here.get(name) or "")
-        )
+        changed = _changed(then, versions())
         if changed and not self.finished:
             raise HomeostasisError(
                 f"`out` {self.folder} holds a training that was begun with {changed}; going on would mix "
                 "versions: install those, or name another folder"
             )
-        if changed:
-            warn(f"{self.folder} was trained with {changed}; the same training here may give other weights")
         return then
 
     def _best(self) -> dict[str, Any] | None:
@@ -220,6 +240,15 @@ class TrainingRun:
             evaluation=lines[-1],
         )
         shutil.rmtree(checkpoint.folder, ignore_errors=True)
+
+
+def _changed(then: Mapping[str, str], here: Mapping[str, str]) -> str:
+    """The libraries whose versions differ, in words."""
+    return ", ".join(
+        f"{name} {then.get(name) or 'none'} (here {here.get(name) or 'none'})"
+        for name in sorted({*then, *here})
+        if (then.get(name) or "") != (here.get(name) or "")
+    )
 
 
 def _write(path: Path, text: str) -> None:

@@ -10,6 +10,7 @@ OUT/checkpoint/         where the training goes on when it was interrupted; gone
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import re
 import sys
@@ -19,7 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from homeostasis_agents.sb3 import require
+from homeostasis_agents.sb3._rules import TAKEN
 from homeostasis_agents.sb3.spec import ALGORITHMS, DEFAULT_ENV, TrainingSpec, has_settings, make_spec
+from homeostasis_gym.core.utility import SCALARIZATIONS
 from homeostasis_gym.errors import HomeostasisError, UnknownNameError
 from homeostasis_gym.registration import ENVIRONMENTS
 
@@ -31,23 +34,48 @@ __all__ = ["add_parser"]
 # What stands for an algorithm on the command line: ppo, ..., recurrent-ppo.
 _TYPED = {re.sub("(?<=[a-z])(?=[A-Z])", "-", name).lower(): name for name in ALGORITHMS}
 
+# Settings that `--set` leaves to an option.
+_OPTIONS = {
+    "algorithm": "--algo",
+    "env_id": "--env",
+    "env_kwargs": "--env-arg",
+    "scalarization": "--scalarisation",
+    "seed": "--seed",
+    "steps": "--steps",
+}
+_SETTABLE = [one.name for one in dataclasses.fields(TrainingSpec) if one.name not in _OPTIONS]
+
+_EXAMPLES = """\
+examples:
+  homeostasis-gym train --algo ppo --out runs/ppo
+  homeostasis-gym train --algo sac --env Homeostasis-MOBUO-v0 --env-arg objectives=3 \\
+      --scalarisation '{"name": "log", "scale": 5}' --set arguments='{"gamma": 0.99}' --out runs/sac
+"""
+
 
 def add_parser(subparsers: Any) -> None:
     """Add the verb ``train`` to the command line."""
     parser = subparsers.add_parser(
         "train",
         help="train a reinforcement learning agent",
-        description="Train an algorithm of Stable-Baselines3 in one of the environments. An interrupted "
-        "training goes on when the same command is given again.",
+        description="Train an algorithm of Stable-Baselines3 in one of the environments.\n"
+        "An interrupted training goes on when the same command is given again.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--algo", required=True, help=f"one of {', '.join(_TYPED)}")
-    parser.add_argument("--env", default="Homeostasis-MOHoN-v0", help="environment (default: %(default)s)")
+    parser.add_argument(
+        "--env",
+        default="Homeostasis-MOHoN-v0",
+        help=f"environment, one of {', '.join(ENVIRONMENTS)} (default: %(default)s)",
+    )
     parser.add_argument(
         "--scalarisation",
         "--scalarization",
         dest="scalarization",
         default="linear",
-        help="what is maximised: a name, or JSON with a name and arguments (default: %(default)s)",
+        help=f"what is maximised: one of {', '.join((*SCALARIZATIONS, 'drive-reduction'))}, or JSON with "
+        "such a name and its arguments (default: %(default)s)",
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the training (default: %(default)s)")
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
@@ -64,7 +92,8 @@ def add_parser(subparsers: Any) -> None:
         action="append",
         default=[],
         metavar="NAME=JSON",
-        help="a training setting other than the tuned one, as in settings.json; may be given several times",
+        help=f"a training setting other than the tuned one, of {', '.join(_SETTABLE)}, where `arguments` are "
+        "those of the algorithm's constructor; may be given several times",
     )
     parser.add_argument(
         "--eval-episodes", type=int, default=100, help="noise paths per evaluation (default: %(default)s)"
@@ -100,38 +129,60 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _spec(arguments: argparse.Namespace) -> TrainingSpec:
-    algorithm = _TYPED.get(arguments.algo, arguments.algo)
-    if algorithm not in ALGORITHMS:
+    typed = arguments.algo.lower()
+    algorithm = _TYPED.get(typed) or {name.lower(): name for name in ALGORITHMS}.get(typed)
+    if algorithm is None:
         raise UnknownNameError(
             f"`--algo` must be one of {', '.join(_TYPED)} (or {', '.join(ALGORITHMS)}), "
             f"got {arguments.algo!r}"
         )
     settings = dict(_pair("--set", text) for text in arguments.set)
-    fixed = {"algorithm", "env_id", "env_kwargs", "scalarization", "seed", "steps"} & set(settings)
-    if fixed:
-        raise HomeostasisError(f"`--set` must not name {fixed.pop()!r}, which has an option of its own")
+    for name, value in settings.items():
+        if name not in _SETTABLE:
+            raise HomeostasisError(_unsettable(algorithm, name, value))
     return make_spec(
         algorithm,
         arguments.env.removeprefix("homeostasis_gym:"),  # the prefix imports what is imported here
         env_kwargs=dict(_pair("--env-arg", text) for text in arguments.env_arg),
-        scalarization=_json_or_word(arguments.scalarization),
+        scalarization=_json_or_word("--scalarisation", arguments.scalarization),
         seed=arguments.seed,
         steps=arguments.steps,
         **settings,
     )
 
 
+def _unsettable(algorithm: str, name: str, value: Any) -> str:
+    """Why `--set` does not take a name, and what does."""
+    if name in _OPTIONS:
+        return f"`--set` must not name {name!r}, which has an option of its own ({_OPTIONS[name]})"
+    if name in TAKEN:
+        return f"`--set` must not name {name!r}, {TAKEN[name]}"
+    from homeostasis_agents.sb3.training import argument_names
+
+    if name in argument_names(algorithm):
+        return (
+            f"`--set` must not name {name!r}, which is an argument of {algorithm}: "
+            f"--set arguments='{json.dumps({name: value})}'"
+        )
+    return f"`--set` must name one of {', '.join(_SETTABLE)}, got {name!r}"
+
+
 def _pair(option: str, text: str) -> tuple[str, Any]:
     name, sign, value = text.partition("=")
     if not sign or not name.isidentifier():
         raise HomeostasisError(f"`{option}` must be NAME=JSON, got {text!r}")
-    return name, _json_or_word(value)
+    return name, _json_or_word(option, value)
 
 
-def _json_or_word(text: str) -> Any:
+def _json_or_word(option: str, text: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except json.JSONDecodeError as error:
+        if text.lstrip().startswith(("{", "[")):
+            raise HomeostasisError(
+                f"`{option}` begins as JSON and is not valid JSON: {error.msg} at character {error.pos + 1}, "
+                f"got {text!r}"
+            ) from error
         return text
 
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import os
 import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import torch
+from gymnasium.envs.registration import load_env_creator
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
@@ -24,6 +27,7 @@ from stable_baselines3.common.vec_env import VecMonitor
 
 import homeostasis_gym  # noqa: F401 (registers the environments)
 from homeostasis_agents.sb3 import require
+from homeostasis_agents.sb3._rules import TAKEN
 from homeostasis_agents.sb3.networks import Grid
 from homeostasis_agents.sb3.spec import ALGORITHMS, TrainingSpec
 from homeostasis_agents.sb3.vec_env import HomeostasisVecEnv
@@ -34,6 +38,7 @@ from homeostasis_gym.registration import ENVIRONMENTS
 __all__ = [
     "Checkpoint",
     "algorithm_class",
+    "argument_names",
     "build",
     "empty_policy",
     "make_vec_env",
@@ -68,6 +73,16 @@ def algorithm_class(name: str) -> type[BaseAlgorithm]:
     return found
 
 
+def argument_names(algorithm: str) -> list[str]:
+    """What ``arguments`` of a training may hold: what the algorithm's constructor takes and no setting gives.
+
+    Raises:
+        MissingExtraError: The algorithm's package is not installed.
+    """
+    names = inspect.signature(algorithm_class(algorithm)).parameters
+    return [name for name in names if name not in TAKEN and not name.startswith("_")]
+
+
 def make_vec_env(
     spec: TrainingSpec, envs: int | None = None, *, reward_scale: float | None = None
 ) -> HomeostasisVecEnv:
@@ -98,6 +113,13 @@ def make_vec_env(
     except (gym.error.Error, TypeError) as error:
         if spec.env_id not in ENVIRONMENTS:
             raise _none_of_ours(spec.env_id) from error
+        possible = _env_argument_names(spec.env_id)
+        for name in spec.env_kwargs:
+            if name not in possible:
+                raise HomeostasisError(
+                    f"`env_kwargs` (--env-arg) of {spec.env_id} must be among {', '.join(possible)}, "
+                    f"got {name!r}"
+                ) from error
         raise HomeostasisError(f"`env_id` {spec.env_id!r} with {dict(spec.env_kwargs)}: {error}") from error
     if not isinstance(env.unwrapped, HomeostasisVectorEnv):
         raise _none_of_ours(spec.env_id)
@@ -109,6 +131,16 @@ def make_vec_env(
         component_leak=spec.component_leak,
         scalarization=spec.scalarization,
     )
+
+
+def _env_argument_names(env_id: str) -> list[str]:
+    """What one of our environments takes from a training."""
+    vector_env: type[HomeostasisVectorEnv] = load_env_creator(ENVIRONMENTS[env_id][1])  # type: ignore[assignment]
+    return [
+        *(one.name for one in fields(vector_env.benchmark_class) if one.init),
+        "noise",
+        "max_episode_steps",
+    ]
 
 
 def _none_of_ours(env_id: str) -> UnknownNameError:
@@ -123,6 +155,12 @@ def build(spec: TrainingSpec, *, tensorboard: str | None = None) -> BaseAlgorith
     """
     start, end = spec.learning_rate, spec.final_learning_rate
     env = VecMonitor(make_vec_env(spec))
+    possible = argument_names(spec.algorithm)
+    for name in spec.arguments:
+        if name not in possible:
+            raise HomeostasisError(
+                f"`arguments` of {spec.algorithm} must be among {', '.join(possible)}, got {name!r}"
+            )
     try:
         return algorithm_class(spec.algorithm)(
             _policy_name(spec),
@@ -303,10 +341,10 @@ class _Segments(BaseCallback):
         self.told = 0.0
 
     def _on_step(self) -> bool:
-        # Algorithms of the replay kind run one long loop of short rollouts.
         return True
 
     def _on_rollout_start(self) -> None:
+        # Algorithms of the replay kind run one long loop of short rollouts.
         spec, steps = self.spec, self.model.num_timesteps
         if steps >= self.next:
             fresh = steps == self.done and self.next == 0

@@ -20,7 +20,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
 from homeostasis_gym.core.benchmark import Benchmark
-from homeostasis_gym.core.utility import Scalarization, make_scalarization
+from homeostasis_gym.core.utility import DriveReduction, Scalarization, make_utility
 from homeostasis_gym.envs.vector import HomeostasisVectorEnv
 from homeostasis_gym.errors import HomeostasisError
 
@@ -96,7 +96,13 @@ class HomeostasisVecEnv(VecEnv):
         if component_limit is not None:
             if scalarization is None:
                 raise HomeostasisError("`scalarization` must be given with `component_limit`, got None")
-            self._scalarize = make_scalarization(scalarization, env.reward_dim)
+            utility = make_utility(scalarization, env.reward_dim, env.benchmark)
+            if isinstance(utility, DriveReduction):
+                raise HomeostasisError(
+                    "`component_limit` must be null with drive-reduction, which pays for levels and not for "
+                    f"components, got {component_limit!r}"
+                )
+            self._scalarize = utility
         self._see: Callable[[NDArray[np.float64]], NDArray[Any]] = np.ascontiguousarray
         space: gym.Space[Any] = env.single_observation_space
         if normalize:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from homeostasis_agents.sb3.policy import load_policy
 from homeostasis_agents.sb3.spec import versions
 
 from homeostasis_gym.cli import main
+from homeostasis_gym.core.utility import SCALARIZATIONS
+from homeostasis_gym.registration import ENVIRONMENTS
 
 ARGUMENTS = {"n_steps": 10, "batch_size": 40, "n_epochs": 1}
 TINY = ["--set", "envs=4", "--set", "net_arch=[8]", "--set", f"arguments={json.dumps(ARGUMENTS)}"]
@@ -27,8 +30,8 @@ def words(out, *more, steps=80, segments=2):
     return ["train", "--algo", "ppo", "--out", str(out), *settings, *more]
 
 
-@pytest.mark.parametrize("name", ["recurrent-ppo", "RecurrentPPO", "a2c", "A2C"])
-def test_an_algorithm_has_two_spellings(name, tmp_path, capsys):
+@pytest.mark.parametrize("name", ["recurrent-ppo", "recurrentppo", "RecurrentPPO", "a2c", "A2C", "A2c"])
+def test_an_algorithm_has_two_spellings_in_any_case(name, tmp_path, capsys):
     if "ecurrent" in name:
         pytest.importorskip("sb3_contrib")
     arguments = {"n_steps": 10}
@@ -36,18 +39,138 @@ def test_an_algorithm_has_two_spellings(name, tmp_path, capsys):
     told += ["--set", "envs=4", "--set", "net_arch=[4]", "--set", "segments=1"]
     assert main(["train", *told, "--steps", "40", "--eval-episodes", "1"]) == 0
     found = json.loads(capsys.readouterr().out)["settings"]["algorithm"]
-    assert found == {"recurrent-ppo": "RecurrentPPO", "a2c": "A2C"}.get(name, name)
+    assert found == ("RecurrentPPO" if "ecurrent" in name else "A2C")
 
 
 def test_wrong_words_are_one_line(tmp_path, capsys):
     assert main(words(tmp_path / "run", "--set", "learning_rate=abc")) == 2
     error = "`learning_rate` must be a finite number above 0, got 'abc'"
     assert capsys.readouterr().err == f"homeostasis-gym: error: {error}\n"
-    assert main(["train", "--algo", "recurrentppo", "--out", str(tmp_path / "run")]) == 2
+    assert main(["train", "--algo", "recurrent", "--out", str(tmp_path / "run")]) == 2
     names = "ppo, a2c, dqn, sac, recurrent-ppo (or PPO, A2C, DQN, SAC, RecurrentPPO)"
-    told = f"homeostasis-gym: error: `--algo` must be one of {names}, got 'recurrentppo'\n"
+    told = f"homeostasis-gym: error: `--algo` must be one of {names}, got 'recurrent'\n"
     assert capsys.readouterr().err == told
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--scalarisation", "nonsense"], "`scalarization` must be one of linear,"),
+        (
+            ["--scalarisation", '{"name": "linear", "weights": [1]}'],
+            "`weights` must be 6 finite numbers, got [1]",
+        ),
+        (["--env", "Homeostasis-Nowhere-v0"], "`env_id` must be one of Homeostasis-Single-v0,"),
+        (
+            ["--env-arg", "foo=1"],
+            "`env_kwargs` (--env-arg) of Homeostasis-MOHoN-v0 must be among episode_length, "
+            "max_consumption, shock_probability, shock_size, objectives, noise, max_episode_steps, "
+            "got 'foo'\n",
+        ),
+        (["--env-arg", "num_envs=1"], "noise, max_episode_steps, got 'num_envs'\n"),
+        (["--env-arg", "max_consumption=-3"], "`max_consumption` must be an integer of at least 1"),
+        (
+            ["--set", 'arguments={"nix": 2}'],
+            "`arguments` of PPO must be among n_steps, batch_size, n_epochs, gamma,",
+        ),
+        (["--set", 'arguments={"nix": 2}'], "verbose, got 'nix'\n"),
+        (
+            ["--set", "component_limit=50", "--scalarisation", "drive-reduction"],
+            "`component_limit` must be null with drive-reduction, which pays for levels and not for "
+            "components, got 50\n",
+        ),
+    ],
+)
+def test_a_training_that_cannot_be_is_told_and_leaves_nothing(more, message, tmp_path, capsys):
+    assert main(words(tmp_path / "new" / "run", *more)) == 2
+    told = capsys.readouterr().err
+    assert message in told and "__init__" not in told
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "run").mkdir()
+    assert main(words(tmp_path / "run", *more)) == 2
+    assert not list((tmp_path / "run").iterdir())
+
+
+def test_no_lock_is_left_beside_an_unknown_policy(tmp_path, capsys):
+    (tmp_path / "policy.zip").touch()
+    assert main(words(tmp_path)) == 2
+    assert "holds a policy.zip of an unknown training" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["policy.zip"]
+
+
+def test_a_file_is_no_folder_for_results(tmp_path, capsys):
+    file = tmp_path / "file"
+    file.write_text("kept")
+    for out in (file, file / "run"):
+        assert main(words(out)) == 2
+        error = f"`out` must be a folder, but {file} is a file"
+        assert capsys.readouterr().err == f"homeostasis-gym: error: {error}\n"
+    assert file.read_text() == "kept"
+    assert main(words(tmp_path / ("x" * 300))) == 2
+    assert "`out` must be a writable folder, got" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        (
+            "gamma=0.9",
+            "`--set` must not name 'gamma', which is an argument of PPO: --set arguments='{\"gamma\": 0.9}'",
+        ),
+        ("seed=1", "`--set` must not name 'seed', which has an option of its own (--seed)"),
+        ("env_id=x", "`--set` must not name 'env_id', which has an option of its own (--env)"),
+        ("device=cuda", "`--set` must not name 'device', which is always the CPU"),
+        (
+            "tau=0.1",  # another algorithm's
+            "`--set` must name one of envs, reward_scale, component_limit, component_leak, learning_rate, "
+            "final_learning_rate, net_arch, activation, grid, final_entropy, actions, segments, arguments, "
+            "tuned_by, got 'tau'",
+        ),
+    ],
+)
+def test_what_cannot_be_set_is_told_with_what_can(setting, message, tmp_path, capsys):
+    assert main(words(tmp_path / "run", "--set", setting)) == 2
+    assert capsys.readouterr().err == f"homeostasis-gym: error: {message}\n"
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "where"),
+    [
+        ("--scalarisation", '{"name":"linear"', "Expecting ',' delimiter at character 17"),
+        (
+            "--scalarisation",
+            "{name: log}",
+            "Expecting property name enclosed in double quotes at character 2",
+        ),
+        ("--set", "net_arch=[8 8]", "Expecting ',' delimiter at character 4"),
+        ("--env-arg", "objectives=[", "Expecting value at character 2"),
+    ],
+)
+def test_broken_json_is_told_as_such(option, text, where, tmp_path, capsys):
+    assert main(words(tmp_path / "run", option, text)) == 2
+    got = text.partition("=")[2] or text
+    error = f"`{option}` begins as JSON and is not valid JSON: {where}, got {got!r}"
+    assert capsys.readouterr().err == f"homeostasis-gym: error: {error}\n"
+
+
+def test_the_help_names_what_there_is_and_shows_how(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    told = capsys.readouterr().out
+    flat = told.replace("\n", "").replace(" ", "")  # an id may be broken at its hyphen
+    for name in (*ENVIRONMENTS, *SCALARIZATIONS, "drive-reduction"):
+        assert name in flat
+    examples = told.partition("examples:\n")[2].replace("\\\n", "")
+    lines = [shlex.split(line) for line in examples.splitlines()]
+    assert len(lines) == 2
+    for number, (program, *typed) in enumerate(lines):
+        assert program == "homeostasis-gym"
+        typed[typed.index("--out") + 1] = str(tmp_path / str(number))
+        tiny = ["--steps", "8", "--set", "envs=4", "--set", "segments=1", "--eval-episodes", "1"]
+        if "ppo" in typed:
+            tiny += ["--set", f"arguments={json.dumps(ARGUMENTS)}"]
+        assert main([*typed, *tiny]) == 0
 
 
 def test_the_prefix_that_imports_the_environments_may_stand_before_the_id(tmp_path, capsys):
@@ -161,7 +284,7 @@ def test_tensorboard_that_is_missing_is_named_with_its_extra_and_takes_no_folder
     assert "tensorboard is not installed; install it with: pip install 'homeostasis-gym[tensorboard]'" in (
         capsys.readouterr().err
     )
-    assert not (out / "training.json").exists()
+    assert not out.exists()
     monkeypatch.undo()
     assert main(words(out, steps=40)) == 0
 

@@ -246,10 +246,14 @@ def test_wrong_settings_are_named():
             UnknownNameError, match=f"`env_id` must be one of Homeostasis-Single-v0, .*, got '{env_id}'"
         ):
             train(tiny(env_id=env_id))
-    with pytest.raises(HomeostasisError, match=r"`env_id` 'Homeostasis-MOHoN-v0' with .*'nonsense': 1"):
+    with pytest.raises(
+        HomeostasisError, match=r"`env_kwargs` .* must be among .*objectives, .*, got 'nonsense'"
+    ):
         train(tiny(env_kwargs={"nonsense": 1}))
     spec = TrainingSpec.from_dict({**tiny().to_dict(), "arguments": {"nonsense": 1}})
-    with pytest.raises(HomeostasisError, match=r"`arguments` of PPO.*nonsense"):
+    with pytest.raises(
+        HomeostasisError, match=r"`arguments` of PPO must be among n_steps, .*, got 'nonsense'"
+    ):
         train(spec)
 
 
@@ -282,4 +286,16 @@ def test_settings_choose_the_action_space_and_leave_the_rest_to_the_algorithm():
 def test_a_training_that_cannot_begin_leaves_its_folder_free(tmp_path):
     with pytest.raises(HomeostasisError, match="nonsense"):
         TrainingRun(tmp_path / "run", tiny(scalarization="nonsense"), episodes=2).run()
+    assert not (tmp_path / "run").exists()
     assert TrainingRun(tmp_path / "run", tiny(), episodes=2).run()["evaluations"]
+
+
+def test_the_best_is_measured_without_the_cut_of_components_and_the_factor():
+    plain = tiny()
+    cut = tiny(component_limit=1.0, component_leak=0.0, reward_scale=0.01)
+    env = make_vec_env(plain, 1).env
+    noise = unseen_noise(env.benchmark, 3)
+    played = play(policy_of(train(plain), plain), env.benchmark, noise)
+    whole = np.mean([t.rewards.sum() for t in played])
+    for spec in (plain, cut):
+        assert np.isclose(training_return(played, spec, env.benchmark), whole)
