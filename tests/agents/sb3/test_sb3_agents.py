@@ -452,5 +452,5 @@ def test_wrong_words_are_told(words, message, tmp_path):
 def test_an_output_folder_that_is_a_file_is_told(tmp_path):
     path = tmp_path / "file"
     path.write_text("")
-    with pytest.raises(HomeostasisError, match="`out` must be a folder, but .* is a file"):
+    with pytest.raises(HomeostasisError, match=r"`out` must be a folder, but .* is a file"):
         command("--algo", "ppo", "--out", str(path))
