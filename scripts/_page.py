@@ -1,4 +1,4 @@
-"""What the scripts share: counts on their command lines, and tables in pages of the documentation."""
+"""What the scripts share: counts on their command lines, numbers and tables in pages of the documentation."""
 
 from __future__ import annotations
 
@@ -12,6 +12,24 @@ def positive(text: str) -> int:
     if value < 1:
         raise ValueError
     return value
+
+
+def number(value: float) -> str:
+    size = abs(value)
+    return f"{value:.0f}" if size >= 100 else f"{value:.1f}" if size >= 1 or value == 0 else f"{value:.2f}"
+
+
+def between(interval: tuple[float, float] | None, form: str = "") -> str:
+    """An interval in brackets; nothing where all trainings gave the same, which tells no spread."""
+    if interval is None or interval[0] == interval[1]:
+        return ""
+    low, high = (format(end, form) if form else number(end) for end in interval)
+    return f" [{low}, {high}]"
+
+
+def short(env_id: str) -> str:
+    """An environment's id without what all of them share."""
+    return env_id.removeprefix("Homeostasis-").removesuffix("-v0")
 
 
 def fill(page: Path, mark: str, text: str) -> int:

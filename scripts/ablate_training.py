@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _page import fill, positive
+from _page import fill, number, positive
 from homeostasis_agents.sb3.evaluation import unseen_noise
 from homeostasis_agents.sb3.run import TrainingRun
 from homeostasis_agents.sb3.spec import make_spec
-from train_baselines import evaluate, number, published
+from train_baselines import evaluate, published
 
 TEST_NOISE = 6  # number of the set of noise paths; see the other studies
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {

@@ -22,13 +22,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _page import fill, positive
+from _page import between, fill, number, positive, short
 from homeostasis_agents.sb3.evaluation import play, trajectories_of, unseen_noise
 from homeostasis_agents.sb3.policy import load_policy
 from homeostasis_agents.sb3.run import TrainingRun
 from homeostasis_agents.sb3.spec import make_spec, settings_for
 from homeostasis_agents.sb3.training import make_vec_env
-from train_baselines import between, number
 
 from homeostasis_gym.collapse import EpisodeScore, mean_over_trainings, rate_over_trainings, score
 from homeostasis_gym.core.benchmark import Benchmark, simulate
@@ -174,7 +173,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         lost = [f"{number(row['lost'][name])}{between(row['lost_intervals'][name])}" for name in row["lost"]]
         low, high = row["flip_interval"]
         lines.append(
-            f"| {row['env'].removeprefix('Homeostasis-').removesuffix('-v0')} | {place} "
+            f"| {short(row['env'])} | {place} "
             f"| {row['share']:.2f} : {1 - row['share']:.2f} | {' | '.join(lost)} "
             f"| {'yes' if row['front'] else 'no'} "
             f"| {row['flip_rate']:.2f} [{low:.2f}, {high:.2f}] | {row['runaway_index']:.3f} "

@@ -22,28 +22,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _page import fill, positive
+from _page import between, fill, positive, short
 from homeostasis_agents.sb3.evaluation import play, trajectories_of, unseen_noise
+from homeostasis_agents.sb3.policy import Policy as TrainedPolicy
 from homeostasis_agents.sb3.policy import load_policy
 from homeostasis_agents.sb3.run import TrainingRun
 from homeostasis_agents.sb3.spec import TrainingSpec, make_spec
 from homeostasis_agents.sb3.training import make_vec_env
-from train_baselines import between
+from homeostasis_agents.sb3.vec_env import damped
 
 from homeostasis_gym.collapse import mean_over_trainings, rate_over_trainings, score
 from homeostasis_gym.core.benchmark import Benchmark, Episodes, Policy, simulate
 from homeostasis_gym.core.utility import DriveReduction, make_utility
-from homeostasis_gym.trajectory import Trajectory
 
 TEST_NOISE = 3  # number of the set of noise paths; 0 judges segments, 1 tunes, 2 is the baseline table's
 RANDOM_NOISE = 7  # the set on which random play measures the size of rewards
-CONDITIONS = {
-    "as trained": "the noise of the training's kind, other paths",
-    "shocks": "in one step of fifty a level jumps by 33, up or down",
-    "up": "every noise one unit higher: levels no longer fall on average",
-    "down": "every noise two units lower: levels fall three times as fast",
-}
-
 
 # Learner -> algorithm, long credit, scaled rewards. The baselines' settings learn from a few steps of credit;
 # far-sighted learners have nearly the whole episode in view, and rewards of about unit size.
@@ -60,6 +53,11 @@ HALVES = [("Homeostasis-MOHoN-v0", f"consumption x{factor}") for factor in (30, 
 
 
 ENVS = ("MOHoN", "MOBUON")
+
+
+def trained_in(env_id: str) -> Benchmark:
+    """The dynamics that learners train in."""
+    return make_vec_env(make_spec("PPO", env_id), 1).env.benchmark
 
 
 def gains(benchmark: Benchmark) -> list[bool]:
@@ -95,32 +93,24 @@ def designs(benchmark: Benchmark) -> dict[str, dict[str, Any]]:
     return found
 
 
-DESIGNS = {
-    design
-    for name in ENVS
-    for design in designs(make_vec_env(make_spec("PPO", f"Homeostasis-{name}-v0"), 1).env.benchmark)
-}
+def conditions(benchmark: Benchmark, noise: np.ndarray) -> dict[str, np.ndarray]:
+    """Noise paths under every condition, made from those of the training's kind."""
+    if not benchmark.noise_channels:
+        return {"as trained": noise}
+    shaken = replace(benchmark, shock_probability=0.02, shock_size=33.0)  # type: ignore[call-arg]
+    return {
+        "as trained": noise,
+        "shocks": unseen_noise(shaken, len(noise), TEST_NOISE),
+        "up": noise + 1.0,
+        "down": noise - 2.0,
+    }
 
 
-def condition(name: str, benchmark: Benchmark, noise: np.ndarray) -> np.ndarray:
-    """Noise paths of a condition, made from those of the training's kind."""
-    if name == "up":
-        return noise + 1.0
-    if name == "down":
-        return noise - 2.0
-    if name == "shocks":
-        shaken = replace(benchmark, shock_probability=0.02, shock_size=33.0)  # type: ignore[call-arg]
-        return unseen_noise(shaken, len(noise), TEST_NOISE)
-    return noise
-
-
-def judge(path: Path, benchmark: Benchmark, episodes: int) -> dict[str, Any]:
+def judge(policy: TrainedPolicy, benchmark: Benchmark, paths: dict[str, np.ndarray]) -> dict[str, Any]:
     """Play a policy under every condition."""
-    noise = unseen_noise(benchmark, episodes, TEST_NOISE)
-    conditions = CONDITIONS if benchmark.noise_channels else {"as trained": ""}
     found = {}
-    for name in conditions:
-        scored = score(play(load_policy(path), benchmark, condition(name, benchmark, noise)))
+    for name, noise in paths.items():
+        scored = score(play(policy, benchmark, noise))
         found[name] = {
             "flips": [bool(one.flip) for one in scored],
             "onsets": [one.onset for one in scored if one.onset is not None],
@@ -136,9 +126,16 @@ def payment(spec: TrainingSpec, benchmark: Benchmark, states: np.ndarray, reward
     if isinstance(utility, DriveReduction):
         return np.asarray(utility(states[:-1], states[1:]))
     if spec.component_limit is not None:
-        cut = np.clip(rewards, -spec.component_limit, spec.component_limit)
-        rewards = cut + spec.component_leak * (rewards - cut)
+        rewards = damped(rewards, spec.component_limit, spec.component_leak)
     return np.asarray(utility(rewards))
+
+
+def payments(spec: TrainingSpec, benchmark: Benchmark, held: Episodes) -> list[np.ndarray]:
+    """What the design pays in each step of simulated episodes."""
+    return [
+        payment(spec, benchmark, held.states[k, : length + 1], held.rewards[k, :length])
+        for k, length in enumerate(held.lengths.tolist())
+    ]
 
 
 def most_units(benchmark: Benchmark) -> int:
@@ -156,11 +153,8 @@ def unit_scale(spec: TrainingSpec, benchmark: Benchmark) -> float:
         return generator.integers(most + 1, size=(len(states), benchmark.objectives))
 
     held = simulate(benchmark, policy, unseen_noise(benchmark, 100, RANDOM_NOISE))
-    steps = [
-        payment(spec, benchmark, held.states[k, : length + 1], held.rewards[k, :length])
-        for k, length in enumerate(held.lengths.tolist())
-    ]
-    return float(f"{1.0 / np.abs(np.concatenate(steps)).mean():.2g}")
+    steps = np.concatenate(payments(spec, benchmark, held))
+    return float(f"{1.0 / np.abs(steps).mean():.2g}")
 
 
 @dataclass
@@ -195,16 +189,7 @@ class Eaters:
         """What a design pays each of them, and the best time to begin eating, with its flip rate."""
 
         def mean(held: Episodes) -> float:
-            return float(
-                np.mean(
-                    [
-                        payment(
-                            spec, self.benchmark, held.states[k, : length + 1], held.rewards[k, :length]
-                        ).sum()
-                        for k, length in enumerate(held.lengths.tolist())
-                    ]
-                )
-            )
+            return float(np.mean([steps.sum() for steps in payments(spec, self.benchmark, held)]))
 
         every = {key: mean(held) for key, held in self.binges.items()}
         best = max(every, key=lambda key: every[key])
@@ -228,9 +213,14 @@ def pays_for(paid: dict[str, Any]) -> str:
     return "balance"
 
 
-def learned(spec: TrainingSpec, benchmark: Benchmark, path: Path, noise: np.ndarray) -> float:
+def sign(paid: dict[str, Any]) -> str:
+    """The sign of what earns most, for the figures."""
+    return {"eating without end": "**", "balance": ""}.get(pays_for(paid), "*")
+
+
+def learned(spec: TrainingSpec, benchmark: Benchmark, policy: TrainedPolicy, noise: np.ndarray) -> float:
     """What the design pays an episode of the trained policy in its own environment."""
-    played: list[Trajectory] = play(load_policy(path), benchmark, noise)
+    played = play(policy, benchmark, noise)
     return float(np.mean([payment(spec, benchmark, one.states, one.rewards).sum() for one in played]))
 
 
@@ -263,9 +253,10 @@ def turning(evaluations: list[dict[str, Any]], steps: int) -> float | None:
 def run_all(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     rows = []
     for env_id in (f"Homeostasis-{name}-v0" for name in arguments.envs):
-        base = make_vec_env(make_spec("PPO", env_id), 1).env.benchmark
+        base = trained_in(env_id)
         benchmark = replace(base, max_consumption=None)
         noise = unseen_noise(base, arguments.episodes, TEST_NOISE)
+        paths = conditions(benchmark, noise)
         eaters = Eaters.play(base, noise)
         for design, changes in designs(base).items():
             if arguments.designs and design not in arguments.designs:
@@ -275,12 +266,14 @@ def run_all(arguments: argparse.Namespace) -> list[dict[str, Any]]:
                 algorithm, long, scaled = LEARNERS[learner]
                 if long != scaled and (env_id, design) not in HALVES:
                     continue
+                base_spec = make_spec(algorithm, env_id, steps=arguments.steps, **dict(changes))
+                if scaled:
+                    base_spec = replace(base_spec, reward_scale=unit_scale(base_spec, base))
+                if long:
+                    far = {**base_spec.arguments, "gamma": 0.99, "gae_lambda": 0.95}
+                    base_spec = replace(base_spec, arguments=far)
                 for seed in range(arguments.seeds):
-                    spec = make_spec(algorithm, env_id, seed=seed, steps=arguments.steps, **dict(changes))
-                    if scaled:
-                        spec = replace(spec, reward_scale=unit_scale(spec, base))
-                    if long:
-                        spec = replace(spec, arguments={**spec.arguments, "gamma": 0.99, "gae_lambda": 0.95})
+                    spec = replace(base_spec, seed=seed)
                     folder = (
                         arguments.out
                         / env_id
@@ -291,6 +284,7 @@ def run_all(arguments: argparse.Namespace) -> list[dict[str, Any]]:
                     if arguments.finished and not run.policy_path.exists():
                         continue
                     result = run.run()
+                    policy = load_policy(run.policy_path)
                     row = {
                         "env": env_id,
                         "design": design,
@@ -299,8 +293,8 @@ def run_all(arguments: argparse.Namespace) -> list[dict[str, Any]]:
                         "cpu_seconds": result["cpu_seconds"],
                         "curve": [(line["steps"], line["flip_rate"]) for line in result["evaluations"]],
                         "turned": turning(result["evaluations"], spec.steps),
-                        "pays": {**paid, "learned": learned(spec, base, run.policy_path, noise)},
-                        "conditions": judge(run.policy_path, benchmark, arguments.episodes),
+                        "pays": {**paid, "learned": learned(spec, base, policy, noise)},
+                        "conditions": judge(policy, benchmark, paths),
                         "scalarization": spec.scalarization,
                         "reward_scale": spec.reward_scale,
                         "component_limit": spec.component_limit,
@@ -315,7 +309,7 @@ def run_all(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 def brief(row: dict[str, Any]) -> dict[str, Any]:
     """A row without its single episodes, which anyone can play again from the trained policy."""
-    conditions = {
+    held_under = {
         name: {
             "episodes": len(held["flips"]),
             "flips": sum(held["flips"]),
@@ -325,7 +319,7 @@ def brief(row: dict[str, Any]) -> dict[str, Any]:
         }
         for name, held in row["conditions"].items()
     }
-    text = json.dumps({**row, "conditions": conditions})
+    text = json.dumps({**row, "conditions": held_under})
     rounded: dict[str, Any] = json.loads(text, parse_float=lambda digits: float(f"{float(digits):.6g}"))
     return rounded
 
@@ -335,10 +329,6 @@ def groups(rows: list[dict[str, Any]]) -> dict[tuple[str, str, str], list[dict[s
     for row in rows:
         found.setdefault((row["env"], row["design"], row["learner"]), []).append(row)
     return found
-
-
-def short(env_id: str) -> str:
-    return env_id.removeprefix("Homeostasis-").removesuffix("-v0")
 
 
 def within(values: list[list[float]], form: str, bounds: tuple[float, float] | None = None) -> str:
@@ -422,8 +412,7 @@ def draw(rows: list[dict[str, Any]], folder: Path) -> list[Path]:
         learners = [learner for learner in dict.fromkeys(k[1] for k in held) if "only" not in learner]
         names = list(dict.fromkeys(design for design, _ in held))
         paid = {row["design"]: row["pays"] for row in rows if row["env"] == env}
-        sign = {"eating": "**", "a bing": "*"}
-        conditions = list(next(iter(held.values()))[0]["conditions"])
+        under = list(next(iter(held.values()))[0]["conditions"])
         points = len(next(iter(held.values()))[0]["curve"])
         figure, axes = plt.subplots(
             2,
@@ -434,25 +423,25 @@ def draw(rows: list[dict[str, Any]], folder: Path) -> list[Path]:
         )
         for column, learner in enumerate(learners):
             curves = np.full((len(names), points), np.nan)
-            ends = np.full((len(names), len(conditions)), np.nan)
+            ends = np.full((len(names), len(under)), np.nan)
             for line, name in enumerate(names):
-                for members in (held[key] for key in [(name, learner)] if key in held):
-                    curves[line] = np.mean([[rate for _, rate in m["curve"]] for m in members], axis=0)
-                    ends[line] = [
-                        np.mean([m["conditions"][one]["flips"] for m in members]) for one in conditions
-                    ]
+                members = held.get((name, learner))
+                if members is None:
+                    continue
+                curves[line] = np.mean([[rate for _, rate in m["curve"]] for m in members], axis=0)
+                ends[line] = [np.mean([m["conditions"][one]["flips"] for m in members]) for one in under]
             above, below = axes[0][column], axes[1][column]
             image = above.imshow(curves, vmin=0, vmax=1, cmap="magma_r", aspect="auto")
             above.set_xticks([0, (points - 1) / 2, points - 1], ["0 %", "50 %", "100 %"], fontsize=8)
             above.set_xlabel("of the training", fontsize=8)
             above.set_title(learner, fontsize=10)
             below.imshow(ends, vmin=0, vmax=1, cmap="magma_r", aspect="auto")
-            below.set_xticks(range(len(conditions)), conditions, fontsize=8)
+            below.set_xticks(range(len(under)), under, fontsize=8)
             for (y, x), value in np.ndenumerate(ends):
                 colour = "white" if value > 0.5 else "black"
                 below.text(x, y, f"{value:.2f}", ha="center", va="center", fontsize=7, color=colour)
             for axis in (above, below):
-                marks = [f"{name} {sign.get(pays_for(paid[name])[:6], '')}" for name in names]
+                marks = [f"{name} {sign(paid[name])}" for name in names]
                 axis.set_yticks(range(len(names)), marks if column == 0 else [], fontsize=8)
         figure.colorbar(image, ax=axes, shrink=0.5, label="share of the episodes that flip")
         figure.suptitle(
@@ -483,8 +472,10 @@ def main() -> int:
     parser.add_argument("--page", type=Path, default=Path("docs/study_reward_design.md"))
     parser.add_argument("--label", default="", help="ending of the marks and of the data file's name")
     arguments = parser.parse_args()
-    if unknown := sorted(set(arguments.designs or ()) - DESIGNS):
-        parser.error(f"`--designs` must be among {', '.join(sorted(DESIGNS))}, got {', '.join(unknown)}")
+    if arguments.designs:
+        known = {design for name in ENVS for design in designs(trained_in(f"Homeostasis-{name}-v0"))}
+        if unknown := sorted(set(arguments.designs) - known):
+            parser.error(f"`--designs` must be among {', '.join(sorted(known))}, got {', '.join(unknown)}")
 
     rows = run_all(arguments)
     if not rows:

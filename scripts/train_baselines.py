@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _page import fill, positive
+from _page import between, fill, number, positive, short
 from homeostasis_agents.sb3.evaluation import play, unseen_noise
 from homeostasis_agents.sb3.policy import load_policy
 from homeostasis_agents.sb3.run import TrainingRun
@@ -64,19 +64,6 @@ def random_scores(benchmark: Benchmark, noise: np.ndarray) -> np.ndarray:
         return generator.integers(11, size=(len(states), benchmark.objectives))
 
     return np.asarray(simulate(benchmark, policy, noise).scores)
-
-
-def number(value: float) -> str:
-    size = abs(value)
-    return f"{value:.0f}" if size >= 100 else f"{value:.1f}" if size >= 1 or value == 0 else f"{value:.2f}"
-
-
-def between(interval: tuple[float, float] | None, form: str = "") -> str:
-    """An interval in brackets; nothing where all trainings gave the same, which tells no spread."""
-    if interval is None or interval[0] == interval[1]:
-        return ""
-    low, high = (format(end, form) if form else number(end) for end in interval)
-    return f" [{low}, {high}]"
 
 
 def rows_of(name: str, algorithms: list[str], arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -143,7 +130,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     ]
     seen = set()
     for row in rows:
-        env = row["env"].removeprefix("Homeostasis-").removesuffix("-v0")
+        env = short(row["env"])
         if env not in seen:
             seen.add(env)
             reference = row["reference_score"]

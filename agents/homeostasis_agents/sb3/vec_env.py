@@ -24,7 +24,7 @@ from homeostasis_gym.core.utility import DriveReduction, Scalarization, make_uti
 from homeostasis_gym.envs.vector import HomeostasisVectorEnv
 from homeostasis_gym.errors import HomeostasisError
 
-__all__ = ["HomeostasisVecEnv"]
+__all__ = ["HomeostasisVecEnv", "damped"]
 
 _SINGLE = {
     "action_space": "single_action_space",
@@ -154,8 +154,7 @@ class HomeostasisVecEnv(VecEnv):
                 infos[lane]["terminal_observation"] = seen
                 infos[lane]["TimeLimit.truncated"] = bool(truncated[lane] and not terminated[lane])
         if self._scalarize is not None and self.component_limit is not None:
-            cut = np.clip(vectors, -self.component_limit, self.component_limit)
-            reward = self._scalarize(cut + self.component_leak * (vectors - cut))
+            reward = self._scalarize(damped(vectors, self.component_limit, self.component_leak))
         scaled = (reward * self.reward_scale).astype(np.float32)
         return self._see(observation), scaled, dones, infos
 
@@ -254,6 +253,12 @@ class HomeostasisVecEnv(VecEnv):
                 f"`options` must give every lane a `noise` path and nothing else, got {sorted(names)}"
             )
         return {"noise": np.stack([np.asarray(options["noise"]) for options in self._options])}
+
+
+def damped(reward: NDArray[np.float64], limit: float, leak: float) -> NDArray[np.float64]:
+    """Components cut to [-limit, limit], of what is beyond it the share `leak` left: (..., reward_dim)."""
+    cut = np.clip(reward, -limit, limit)
+    return cut + leak * (reward - cut)
 
 
 def normalized_space(benchmark: Benchmark) -> Box:
